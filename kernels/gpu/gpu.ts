@@ -1,0 +1,406 @@
+// The one handle on the device: allocate, dispatch, copy, read. Dispatches gather in one compute
+// pass until something needs them submitted; wgpu orders dependent dispatches within a pass.
+// Each readback or sync blocks this thread for at least 11 ms, so callers batch them.
+
+import { GpuError } from "../../lib/errors.ts";
+import { BufferPool } from "./buffers.ts";
+import { type AdapterFacts, openDevice } from "./device.ts";
+import { type Kernel, PipelineCache } from "./pipelines.ts";
+import {
+  type DType,
+  elementCount,
+  type Tensor,
+  tensorBytes,
+  type TextureBinding,
+} from "./tensor.ts";
+
+type Data = Float32Array | Uint32Array | Int32Array | Uint16Array | Uint8Array;
+
+const uniformSlotBytes = 256;
+const uniformSlots = 4096;
+const maxBindGroups = 16384;
+
+/** The word that carries a float among a kernel's u32 parameters. */
+export function f32Word(value: number): number {
+  floatWord[0] = value;
+  return intWord[0];
+}
+const floatWord = new Float32Array(1);
+const intWord = new Uint32Array(floatWord.buffer);
+
+export class Gpu {
+  readonly facts: AdapterFacts;
+  readonly device: GPUDevice;
+  readonly pool: BufferPool;
+  /** Variant chosen per operation and shape class (autotune.ts). */
+  readonly choices = new Map<string, string>();
+  readonly #pipelines: PipelineCache;
+  #encoder: GPUCommandEncoder | null = null;
+  #pass: GPUComputePassEncoder | null = null;
+  #groups = new Map<string, GPUBindGroup>();
+  #groupsOf = new Map<number, Set<string>>();
+  #uniforms: GPUBuffer;
+  #uniformSlotOf = new Map<string, number>();
+  #failure: GpuError | null = null;
+  /** Dispatches since the device was opened. */
+  dispatches = 0;
+
+  constructor(device: GPUDevice, facts: AdapterFacts) {
+    this.device = device;
+    this.facts = facts;
+    this.pool = new BufferPool(device, facts, (id) => this.#forget(id));
+    this.#pipelines = new PipelineCache(device);
+    this.#uniforms = device.createBuffer({
+      label: "uniforms",
+      size: uniformSlots * uniformSlotBytes,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      this.#failure ??= new GpuError(
+        `The GPU refused a command: ${(event as GPUUncapturedErrorEvent).error.message}`,
+      );
+    });
+    device.lost.then((info) => {
+      if (info.reason === "destroyed") return;
+      this.#failure ??= new GpuError(
+        `The GPU was lost: ${info.message || info.reason}. Restart the server; a reset driver or ` +
+          "too little GPU memory are the usual causes.",
+        null,
+        "device_lost",
+      );
+    });
+  }
+
+  /** An uninitialised tensor from the pool. */
+  tensor(label: string, shape: readonly number[], dtype: DType = "f32"): Tensor {
+    const sizeBytes = tensorBytes(shape, dtype);
+    const storage = this.pool.acquire(label, sizeBytes);
+    return { label, shape, dtype, storage, offsetBytes: 0, sizeBytes };
+  }
+
+  /** A tensor of zeros. */
+  zeros(label: string, shape: readonly number[], dtype: DType = "f32"): Tensor {
+    const tensor = this.tensor(label, shape, dtype);
+    this.clear(tensor);
+    return tensor;
+  }
+
+  /** A tensor with these values; f16, bf16 and u8 come as their raw words. */
+  upload(label: string, data: Data, shape?: readonly number[], dtype?: DType): Tensor {
+    const type = dtype ??
+      (data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32");
+    const tensor = this.tensor(label, shape ?? [data.length], type);
+    this.write(tensor, data);
+    return tensor;
+  }
+
+  /** Overwrites a tensor from its start. Ordered after everything dispatched before. */
+  write(tensor: Tensor, data: Data, offsetBytes = 0): void {
+    if (offsetBytes + data.byteLength > tensor.sizeBytes) {
+      throw new RangeError(
+        `Cannot write ${data.byteLength} bytes at ${offsetBytes} of ${tensor.label}: ` +
+          `it has ${tensor.sizeBytes}`,
+      );
+    }
+    this.flush();
+    const { buffer } = tensor.storage;
+    const whole = data.byteLength & ~3;
+    const at = tensor.offsetBytes + offsetBytes;
+    const source = data as Data & { buffer: ArrayBuffer };
+    if (whole > 0) {
+      this.device.queue.writeBuffer(buffer, at, source.buffer, source.byteOffset, whole);
+    }
+    if (whole < data.byteLength) {
+      const tail = new Uint8Array(4);
+      tail.set(new Uint8Array(source.buffer, source.byteOffset + whole));
+      this.device.queue.writeBuffer(buffer, at + whole, tail);
+    }
+  }
+
+  /** Gives tensors' buffers back to the pool. Commands already recorded may still use them. */
+  release(...tensors: Tensor[]): void {
+    for (const { storage } of tensors) this.pool.release(storage);
+  }
+
+  /** Destroys tensors' buffers after the GPU is done with them. */
+  async destroy(...tensors: Tensor[]): Promise<void> {
+    await this.sync();
+    for (const { storage } of tensors) this.pool.destroy(storage);
+  }
+
+  /**
+   * Records one dispatch. Bindings take the numbers 0, 1, … of group 0 in order; `params` (u32
+   * words, floats through `f32Word`), when given, follow as a uniform.
+   * @throws {RangeError} past the adapter's workgroups per dimension.
+   */
+  run(
+    kernel: Kernel,
+    bindings: readonly (Tensor | TextureBinding)[],
+    workgroups: readonly [number, number?, number?],
+    params?: readonly number[],
+  ): void {
+    const [x, y = 1, z = 1] = workgroups;
+    if (Math.max(x, y, z) > this.facts.limits.maxWorkgroupsPerDimension) {
+      throw new RangeError(
+        `Cannot dispatch ${kernel.label} over (${workgroups}) workgroups: ` +
+          `${this.facts.limits.maxWorkgroupsPerDimension} a dimension is the limit`,
+      );
+    }
+    if (this.#groups.size >= maxBindGroups) this.#resetCaches();
+    const pipeline = this.#pipelines.get(kernel);
+    let key = `${pipeline.id}`;
+    for (const binding of bindings) {
+      key += "storage" in binding
+        ? `|${binding.storage.id}:${binding.offsetBytes}:${binding.sizeBytes}`
+        : `|t${binding.id}`;
+    }
+    let slot = -1;
+    if (params) {
+      slot = this.#uniformSlot(params);
+      key += `|u${slot}`;
+    }
+    let group = this.#groups.get(key);
+    if (!group) {
+      group = this.#bindGroup(kernel, pipeline.layout, bindings, slot, params?.length ?? 0);
+      this.#groups.set(key, group);
+      for (const binding of bindings) {
+        const id = "storage" in binding ? binding.storage.id : binding.id;
+        const keys = this.#groupsOf.get(id) ?? new Set();
+        keys.add(key);
+        this.#groupsOf.set(id, keys);
+      }
+    }
+    const pass = this.#computePass();
+    pass.setPipeline(pipeline.pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(x, y, z);
+    this.dispatches++;
+  }
+
+  /** Workgroups for `count` of them in a row, folded into two dimensions where one is too few. */
+  grid(count: number): [number, number] {
+    const limit = this.facts.limits.maxWorkgroupsPerDimension;
+    if (count <= limit) return [count, 1];
+    const y = Math.ceil(count / limit);
+    return [Math.ceil(count / y), y];
+  }
+
+  /** Fills with zeros. */
+  clear(tensor: Tensor): void {
+    this.#commandEncoder().clearBuffer(
+      tensor.storage.buffer,
+      tensor.offsetBytes,
+      tensor.sizeBytes,
+    );
+  }
+
+  /** Copies `sizeBytes` (all of `from` when left out) to the same or another tensor. */
+  copy(from: Tensor, to: Tensor, options: {
+    fromBytes?: number;
+    toBytes?: number;
+    sizeBytes?: number;
+  } = {}): void {
+    const { fromBytes = 0, toBytes = 0, sizeBytes = from.sizeBytes } = options;
+    this.#commandEncoder().copyBufferToBuffer(
+      from.storage.buffer,
+      from.offsetBytes + fromBytes,
+      to.storage.buffer,
+      to.offsetBytes + toBytes,
+      sizeBytes,
+    );
+  }
+
+  /** The encoder, outside any pass, for a copy this class has no method for. */
+  encoder(): GPUCommandEncoder {
+    return this.#commandEncoder();
+  }
+
+  /** Hands what is recorded to the GPU without waiting. */
+  flush(): void {
+    this.#pass?.end();
+    this.#pass = null;
+    if (this.#encoder) this.device.queue.submit([this.#encoder.finish()]);
+    this.#encoder = null;
+  }
+
+  /** Waits for the GPU. @throws {GpuError} what went wrong since the last sync. */
+  async sync(): Promise<void> {
+    this.flush();
+    await this.device.queue.onSubmittedWorkDone();
+    await this.#check();
+  }
+
+  /** Reads tensors back in one copy; each comes as its own array of words. */
+  async readWords(tensors: readonly Tensor[]): Promise<ArrayBuffer[]> {
+    const size = tensors.reduce((sum, tensor) => sum + tensor.sizeBytes, 0);
+    const staging = this.device.createBuffer({
+      label: "readback",
+      size: Math.max(4, size),
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
+    let offset = 0;
+    for (const tensor of tensors) {
+      this.#commandEncoder().copyBufferToBuffer(
+        tensor.storage.buffer,
+        tensor.offsetBytes,
+        staging,
+        offset,
+        tensor.sizeBytes,
+      );
+      offset += tensor.sizeBytes;
+    }
+    this.flush();
+    try {
+      await staging.mapAsync(GPUMapMode.READ);
+    } catch (error) {
+      await this.#check();
+      throw new GpuError(`Cannot read ${tensors[0]?.label}: ${(error as Error).message}`);
+    }
+    const mapped = staging.getMappedRange();
+    offset = 0;
+    const result = tensors.map(({ sizeBytes }) => {
+      const part = mapped.slice(offset, offset + sizeBytes);
+      offset += sizeBytes;
+      return part;
+    });
+    staging.unmap();
+    staging.destroy();
+    await this.#check();
+    return result;
+  }
+
+  /** Reads one f32 tensor back. */
+  async readFloats(tensor: Tensor): Promise<Float32Array<ArrayBuffer>> {
+    const [words] = await this.readWords([tensor]);
+    return new Float32Array(words, 0, elementCount(tensor.shape));
+  }
+
+  /** Reads one u32 tensor back. */
+  async readUints(tensor: Tensor): Promise<Uint32Array<ArrayBuffer>> {
+    const [words] = await this.readWords([tensor]);
+    return new Uint32Array(words, 0, elementCount(tensor.shape));
+  }
+
+  /** Seconds the GPU spends on what `record` dispatches; no copies in it. */
+  async measure(record: () => void): Promise<number> {
+    await this.sync();
+    if (!this.facts.features.timestamps) {
+      const begin = performance.now();
+      record();
+      await this.sync();
+      return (performance.now() - begin) / 1000;
+    }
+    const querySet = this.device.createQuerySet({ type: "timestamp", count: 2 });
+    const resolved = this.device.createBuffer({
+      label: "timestamps",
+      size: 16,
+      usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+    });
+    const encoder = this.#encoder = this.device.createCommandEncoder({ label: "measure" });
+    this.#pass = encoder.beginComputePass({
+      label: "measure",
+      timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
+    });
+    record();
+    this.#pass?.end();
+    this.#pass = null;
+    encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
+    const [words] = await this.readWords([{
+      label: "timestamps",
+      shape: [4],
+      dtype: "u32",
+      storage: { id: 0, buffer: resolved, sizeBytes: 16 },
+      offsetBytes: 0,
+      sizeBytes: 16,
+    }]);
+    const [begin, end] = new BigUint64Array(words);
+    querySet.destroy();
+    resolved.destroy();
+    return Number(end - begin) / 1e9;
+  }
+
+  /** Closes the device; everything on it is gone. */
+  close(): void {
+    this.device.destroy();
+  }
+
+  async #check(): Promise<void> {
+    await this.#pipelines.check();
+    if (this.#failure) throw this.#failure;
+  }
+
+  #commandEncoder(): GPUCommandEncoder {
+    this.#pass?.end();
+    this.#pass = null;
+    return this.#encoder ??= this.device.createCommandEncoder({ label: "lorapar" });
+  }
+
+  #computePass(): GPUComputePassEncoder {
+    if (this.#pass) return this.#pass;
+    this.#encoder ??= this.device.createCommandEncoder({ label: "lorapar" });
+    return this.#pass = this.#encoder.beginComputePass({ label: "lorapar" });
+  }
+
+  #uniformSlot(params: readonly number[]): number {
+    const key = params.join(",");
+    const known = this.#uniformSlotOf.get(key);
+    if (known !== undefined) return known;
+    if (this.#uniformSlotOf.size >= uniformSlots) this.#resetCaches();
+    const slot = this.#uniformSlotOf.size;
+    const words = new Uint32Array(Math.ceil(params.length / 4) * 4);
+    words.set(params);
+    this.device.queue.writeBuffer(this.#uniforms, slot * uniformSlotBytes, words);
+    this.#uniformSlotOf.set(key, slot);
+    return slot;
+  }
+
+  /** Recorded dispatches still read the old uniforms, so they are submitted first. */
+  #resetCaches(): void {
+    this.flush();
+    this.#uniformSlotOf.clear();
+    this.#groups.clear();
+    this.#groupsOf.clear();
+  }
+
+  #bindGroup(
+    kernel: Kernel,
+    layout: GPUBindGroupLayout,
+    bindings: readonly (Tensor | TextureBinding)[],
+    slot: number,
+    paramCount: number,
+  ): GPUBindGroup {
+    const entries: GPUBindGroupEntry[] = bindings.map((binding, index) => ({
+      binding: index,
+      resource: "storage" in binding
+        ? {
+          buffer: binding.storage.buffer,
+          offset: binding.offsetBytes,
+          size: Math.max(4, binding.sizeBytes),
+        }
+        : binding.view,
+    }));
+    if (slot >= 0) {
+      entries.push({
+        binding: bindings.length,
+        resource: {
+          buffer: this.#uniforms,
+          offset: slot * uniformSlotBytes,
+          size: Math.ceil(paramCount / 4) * 16,
+        },
+      });
+    }
+    return this.device.createBindGroup({ label: kernel.label, layout, entries });
+  }
+
+  #forget(id: number): void {
+    for (const key of this.#groupsOf.get(id) ?? []) this.#groups.delete(key);
+    this.#groupsOf.delete(id);
+  }
+}
+
+/** Opens the best adapter. @throws {GpuError} when there is none. */
+export async function openGpu(): Promise<Gpu> {
+  const { device, facts } = await openDevice();
+  return new Gpu(device, facts);
+}
