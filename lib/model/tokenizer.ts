@@ -1,0 +1,238 @@
+// Text to tokens and back, and conversations to text, for one model: Hugging Face's tokenizer.json
+// (or its equivalent built from GGUF metadata) and the model's Jinja chat template.
+// Byte-level tokens are decoded here, byte by byte, so that a stream and a whole decode agree and a
+// UTF-8 character that is split over tokens is held back until it is complete.
+
+import { createHash } from "node:crypto";
+import { Tokenizer } from "@huggingface/tokenizers";
+import { InvalidFile } from "../errors.ts";
+import {
+  type ChatMessage,
+  type ChatRenderer,
+  compileChatTemplate,
+  plainChatRenderer,
+} from "./chat_template.ts";
+import type { ModelConfig } from "./config.ts";
+import { isFile, readJsonObject, readTextIfPresent, reason } from "./positioned_file.ts";
+import { checkTokenizerJson } from "./tokenizer_json.ts";
+
+type Json = Record<string, unknown>;
+
+/** What a tokenizer is made of, whatever file it came from. */
+export interface TokenizerParts {
+  /** The content of a tokenizer.json. */
+  tokenizer: Json;
+  /** Jinja, or null for a model without one. */
+  chatTemplate: string | null;
+  /** E.g. `{bos_token: "<s>", eos_token: "</s>"}`, as the template sees them. */
+  specialTokens: Record<string, string>;
+}
+
+/** Decodes tokens one at a time; the pieces joined are the decoded text. */
+export interface StreamDecoder {
+  /** The text that became complete with this token, often "". */
+  push(token: number): string;
+  /** The rest: an incomplete character becomes U+FFFD. */
+  flush(): string;
+}
+
+/** One model's tokenizer and chat template. */
+export class ChatTokenizer {
+  /** One more than the largest token id; the embedding may have more rows. */
+  readonly vocabSize: number;
+  /** Any of these ends a generation; the model's own ends, then the tokenizer's. */
+  readonly eosTokens: readonly number[];
+  /** Put first by `encode`, or null when the tokenizer puts none. */
+  readonly bosToken: number | null;
+  /** False when conversations take the plain fallback of chat_template.ts. */
+  readonly hasChatTemplate: boolean;
+  /** SHA-256 in hex over tokens, rules and template: equal means equal token ids. */
+  readonly fingerprint: string;
+
+  private readonly tokenizer: Tokenizer;
+  private readonly special: Set<number>;
+  private readonly byteLevel: boolean;
+  private readonly render: ChatRenderer;
+  private readonly tokenBytes = new Map<number, Uint8Array>();
+
+  /**
+   * @param config the model it must fit: its vocabulary and end tokens
+   * @throws {InvalidFile} when an id lies outside the model's vocabulary or a part cannot be used
+   */
+  constructor(
+    parts: TokenizerParts,
+    config: Pick<ModelConfig, "vocabSize" | "eosTokens">,
+    where: string,
+  ) {
+    const checked = checkTokenizerJson(parts.tokenizer, config.vocabSize, where);
+    try {
+      this.tokenizer = new Tokenizer(checked.json, parts.specialTokens);
+      this.tokenizer.encode("a 1");
+    } catch (error) {
+      throw new InvalidFile(`Cannot use the tokenizer of ${where}: ${reason(error)}`);
+    }
+    this.vocabSize = checked.vocabSize;
+    this.special = new Set(checked.addedTokens.filter((t) => t.special).map((t) => t.id));
+    this.byteLevel = (parts.tokenizer.decoder as Json | null)?.type === "ByteLevel";
+    const { bos_token: bos, eos_token: eos } = parts.specialTokens;
+    const eosToken = eos === undefined ? undefined : this.tokenizer.token_to_id(eos);
+    this.eosTokens = [
+      ...new Set([...config.eosTokens, ...(eosToken === undefined ? [] : [eosToken])]),
+    ];
+    const bosToken = bos === undefined ? undefined : this.tokenizer.token_to_id(bos);
+    this.bosToken = bosToken !== undefined && this.encode("a")[0] === bosToken ? bosToken : null;
+    this.hasChatTemplate = parts.chatTemplate !== null;
+    this.render = parts.chatTemplate === null
+      ? plainChatRenderer(eos ?? "")
+      : compileChatTemplate(parts.chatTemplate, parts.specialTokens, where);
+    this.fingerprint = createHash("sha256")
+      .update(JSON.stringify([parts.tokenizer, parts.chatTemplate, parts.specialTokens]))
+      .digest("hex");
+  }
+
+  /** Token ids of a text; special tokens written in it count as such. `addSpecial` (default) adds BOS where the tokenizer does. */
+  encode(text: string, { addSpecial = true }: { addSpecial?: boolean } = {}): number[] {
+    return this.tokenizer.encode(text, { add_special_tokens: addSpecial }).ids;
+  }
+
+  /** The text of tokens; ids of padding rows, which stand for no token, are left out. */
+  decode(
+    tokens: Iterable<number>,
+    { skipSpecial = false }: { skipSpecial?: boolean } = {},
+  ): string {
+    const kept = Array.from(tokens).filter((token) => this.isShown(token, skipSpecial));
+    if (kept.length === 0) return "";
+    if (!this.byteLevel) {
+      return this.tokenizer.decode(kept, { clean_up_tokenization_spaces: false });
+    }
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    const text = kept.map((token) => decoder.decode(this.bytesOf(token), { stream: true }));
+    return text.join("") + decoder.decode();
+  }
+
+  /** Decodes a generation as it comes; special tokens are left out unless asked for. */
+  streamDecoder({ skipSpecial = true }: { skipSpecial?: boolean } = {}): StreamDecoder {
+    return this.byteLevel ? this.byteStream(skipSpecial) : this.windowStream(skipSpecial);
+  }
+
+  /** The text of a conversation. @throws {InvalidRequest} when the template refuses the messages. */
+  renderChat(
+    messages: readonly ChatMessage[],
+    { addGenerationPrompt = false }: { addGenerationPrompt?: boolean } = {},
+  ): string {
+    return this.render(messages, addGenerationPrompt);
+  }
+
+  /** The tokens of a conversation, with one BOS where the model wants one: a template writes its own. */
+  encodeChat(
+    messages: readonly ChatMessage[],
+    options: { addGenerationPrompt?: boolean } = {},
+  ): number[] {
+    const tokens = this.encode(this.renderChat(messages, options), { addSpecial: false });
+    return this.hasChatTemplate || this.bosToken === null ? tokens : [this.bosToken, ...tokens];
+  }
+
+  /** Whether a token is special, e.g. BOS or an end of turn. */
+  isSpecial(token: number): boolean {
+    return this.special.has(token);
+  }
+
+  private isShown(token: number, skipSpecial: boolean): boolean {
+    return this.tokenizer.id_to_token(token) !== undefined &&
+      !(skipSpecial && this.special.has(token));
+  }
+
+  /** A byte-level token's bytes; a token with characters outside the byte alphabet stands for itself. */
+  private bytesOf(token: number): Uint8Array {
+    let bytes = this.tokenBytes.get(token);
+    if (!bytes) {
+      const text = this.tokenizer.id_to_token(token)!;
+      const values = [...text].map((character) => byteOfCharacter.get(character));
+      bytes = values.includes(undefined)
+        ? new TextEncoder().encode(text)
+        : Uint8Array.from(values as number[]);
+      this.tokenBytes.set(token, bytes);
+    }
+    return bytes;
+  }
+
+  private byteStream(skipSpecial: boolean): StreamDecoder {
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    return {
+      push: (token) =>
+        this.isShown(token, skipSpecial)
+          ? decoder.decode(this.bytesOf(token), { stream: true })
+          : "",
+      flush: () => decoder.decode(),
+    };
+  }
+
+  // Other decoders look at neighbouring tokens (a leading space, runs of byte tokens), so the text of a
+  // token is the difference between decoding the last few tokens with and without it.
+  private windowStream(skipSpecial: boolean): StreamDecoder {
+    let done: number[] = [];
+    let held: number[] = [];
+    const release = () => {
+      const before = this.decode(done);
+      const text = this.decode([...done, ...held]).slice(before.length);
+      done = [...done, ...held].slice(-8);
+      held = [];
+      return text;
+    };
+    return {
+      push: (token) => {
+        if (!this.isShown(token, skipSpecial)) return "";
+        held.push(token);
+        // Four bytes make the longest character: more held tokens than that are not UTF-8.
+        const complete = !this.decode([...done, ...held]).endsWith("\ufffd");
+        return complete || held.length > 4 ? release() : "";
+      },
+      flush: () => held.length > 0 ? release() : "",
+    };
+  }
+}
+
+/**
+ * The tokenizer of a Hugging Face folder: tokenizer.json, tokenizer_config.json, special_tokens_map.json
+ * and chat_template.jinja, of which only the first must be there.
+ * @throws {InvalidFile} when it is missing or does not fit the model
+ */
+export function readHfTokenizer(
+  folder: string,
+  config: Pick<ModelConfig, "vocabSize" | "eosTokens">,
+): ChatTokenizer {
+  if (!isFile(`${folder}/tokenizer.json`)) {
+    throw new InvalidFile(
+      `Cannot open the tokenizer of ${folder}: it has no tokenizer.json; save one there with AutoTokenizer.save_pretrained of Transformers`,
+    );
+  }
+  const tokenizer = readJsonObject(`${folder}/tokenizer.json`);
+  const optional = (name: string): Json =>
+    isFile(`${folder}/${name}`) ? readJsonObject(`${folder}/${name}`) : {};
+  const fields = { ...optional("special_tokens_map.json"), ...optional("tokenizer_config.json") };
+  const specialTokens: Record<string, string> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    if (!name.endsWith("_token") || value === null) continue;
+    const text = typeof value === "string" ? value : (value as Json).content;
+    if (typeof text === "string") specialTokens[name] = text;
+  }
+  const chatTemplate = readTextIfPresent(`${folder}/chat_template.jinja`) ??
+    namedTemplate(fields.chat_template);
+  return new ChatTokenizer({ tokenizer, chatTemplate, specialTokens }, config, folder);
+}
+
+/** The template itself, or the one named "default" of several. */
+function namedTemplate(field: unknown): string | null {
+  if (typeof field === "string") return field;
+  if (!Array.isArray(field)) return null;
+  const entry = field.find((t) => t?.name === "default") as Json | undefined;
+  return typeof entry?.template === "string" ? entry.template : null;
+}
+
+/** GPT-2's alphabet: printable Latin-1 stands for its own byte, the other 68 bytes for U+0100 on. */
+const byteOfCharacter = new Map<string, number>();
+for (let byte = 0, next = 0x100; byte < 256; byte++) {
+  const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) ||
+    byte >= 0xae;
+  byteOfCharacter.set(String.fromCodePoint(printable ? byte : next++), byte);
+}
