@@ -43,6 +43,19 @@ LENGTHS, PROMPTS = [5, 11, 17], [2, 4, 7]
 SYSTEM_LENGTHS = {"system1": ([7, 9, 6, 12], [4, 5, 3, 8]), "system2": ([14, 19, 16, 13], [5, 6, 4, 3])}
 ADAMW = {"lr": 1e-2, "betas": [0.9, 0.99], "eps": 1e-8, "weight_decay": 0.1, "max_grad_norm": 1.0, "steps": 10}
 GENERATED = 12
+GRPO = {
+    "cases": ["llama_gqa_tied", "qwen3"],
+    "prompt_lengths": [4, 6],
+    "completion_lengths": [[3, 7, 5, 9], [6, 2, 8, 4]],
+    "rewards": [[2.5, 0.5, 0.0, 1.0], [0.5, 0.5, 3.5, 0.25]],
+    "epsilon": 0.2,
+    "epsilon_high": 0.28,
+    "beta": 0.04,
+    "max_completion_length": 12,
+    "losses": ["grpo", "dr_grpo", "dapo"],
+    # (name, beta is on, old log-probabilities given, KL multiplied by the ratio: TRL's default, not the paper's)
+    "variants": [("", True, True, False), (".corrected_kl", True, True, True), (".on_policy", False, False, False)],
+}
 
 CASES = {
     "llama_gqa_tied": {
@@ -208,7 +221,7 @@ class Lora:
                     stem = f"base_model.model.model.layers.{layer}.{parent}.{proj}.lora_{factor}"
                     self.names.append(f"{stem}.weight")
                     self.params.append(params[f"{stem}.default.weight"])
-        assert len(self.params) == sum("lora_" in n for n in params)
+        assert len(self.params) == sum("lora_" in n and ".default." in n for n in params)
         self.size = sum(p.numel() for p in self.params)
 
     def layout(self):
@@ -468,6 +481,10 @@ def make_case(name, case):
         **parts[1],
         "generated_smallest_margin": min(m for _, m in made),
     }
+    if name in GRPO["cases"]:
+        grpo_tensors, info["grpo"], grpo_floor = make_grpo(folder, case, model, rng)
+        tensors.update(grpo_tensors)
+        floor.update(grpo_floor)
     info["f32_nmse"] = floor
     info["tensors"] = listing(tensors)
     save_tensors(folder / "values.safetensors", tensors)
@@ -494,6 +511,174 @@ def write_legacy_config(model_folder):
     waves = [2 * math.pi * config["rope_theta"] ** (i / 4) for i in range(4)]
     # Each of the three branches of the llama3 scaling (untouched, blended, divided) has a frequency.
     assert any(w < 16 for w in waves) and any(16 < w < 64 for w in waves) and any(w > 64 for w in waves)
+
+
+# ------------------------------------------------------------------------------------------ GRPO
+
+
+def group_advantages(rewards):
+    """(r - mean) / (std + 1e-4) per group, std unbiased: GRPOTrainer's scale_rewards="group"."""
+    from trl.trainer.utils import nanstd
+
+    r = torch.tensor(rewards, dtype=torch.float64)
+    ours = (r - r.mean(1, keepdim=True)) / (r.std(1, correction=1, keepdim=True) + 1e-4)
+    theirs = (r - r.nanmean(1, keepdim=True)) / (nanstd(r, dim=1, keepdim=True) + 1e-4)
+    assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-9)  # its n / (n - 1) is f32
+    return ours
+
+
+def grpo_trainer(folder, case, dtype, loss_type, beta, corrected):
+    """TRL's own trainer around the model of a case; only its _compute_loss is called."""
+    import datasets
+    import trl
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(case["model"]["vocab_size"])}, unk_token="t0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="t0", pad_token="t0", bos_token="t1", eos_token="t2", padding_side="left")
+    model = load(folder / "model", dtype, folder / "adapter")
+    with tempfile.TemporaryDirectory() as out:
+        config = trl.GRPOConfig(
+            output_dir=out, report_to=[], use_cpu=True, bf16=False, fp16=False, gradient_checkpointing=False,
+            per_device_train_batch_size=8, gradient_accumulation_steps=1, steps_per_generation=1, num_generations=4,
+            max_completion_length=GRPO["max_completion_length"], loss_type=loss_type, beta=beta,
+            use_bias_correction_kl=corrected,
+            epsilon=GRPO["epsilon"], epsilon_high=GRPO["epsilon_high"], temperature=1.0)
+        trainer = trl.GRPOTrainer(
+            model=model, args=config, processing_class=tokenizer,
+            reward_funcs=lambda completions, **_: [0.0] * len(completions),
+            train_dataset=datasets.Dataset.from_dict({"prompt": ["t3 t4"] * 8}))
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.model.train()
+    return trainer
+
+
+def formula_loss(loss_type, beta, corrected, logps, old, ref, advantages):
+    """The GRPO losses written out, over lists of one vector per completion: the check on TRL's."""
+    sums, counts = [], []
+    for p, o, q, a in zip(logps, old, ref, advantages):
+        ratio = torch.exp(p - (p.detach() if o is None else o))
+        clipped = ratio.clamp(1 - GRPO["epsilon"], 1 + GRPO["epsilon_high"])
+        token = -torch.minimum(ratio * a, clipped * a)
+        if beta:
+            token = token + beta * (torch.exp(q - p) - (q - p) - 1) * (ratio if corrected else 1)
+        sums.append(token.sum())
+        counts.append(token.numel())
+    if loss_type == "grpo":
+        return sum(s / n for s, n in zip(sums, counts)) / len(sums)
+    if loss_type == "dr_grpo":
+        return sum(sums) / (len(sums) * GRPO["max_completion_length"])
+    return sum(sums) / sum(counts)
+
+
+def perturbed(rng, logps, advantages):
+    """Old log-probabilities whose ratios lie on both sides of both limits for both signs of the
+    advantage, and none within 1e-3 of a limit, so that rounding cannot move one across."""
+    lo, hi = 1 - GRPO["epsilon"], 1 + GRPO["epsilon_high"]
+    while True:
+        old = [(p + 0.3 * rng.standard_normal(p.size)).astype(np.float32) for p in logps]
+        ratio = np.concatenate([np.exp(p - o.astype(np.float64)) for p, o in zip(logps, old)])
+        sign = np.repeat(np.sign(advantages), [p.size for p in logps])
+        near = (np.abs(ratio - lo) < 1e-3) | (np.abs(ratio - hi) < 1e-3)
+        seen = [((side) & (sign == s)).any() for s in (-1, 1) for side in (ratio < lo, ratio > hi)]
+        if all(seen) and not near.any():
+            return old
+
+
+def make_grpo(folder, case, model, rng):
+    vocab = case["model"]["vocab_size"]
+    samples = []
+    for n, lengths in zip(GRPO["prompt_lengths"], GRPO["completion_lengths"]):
+        prompt = rng.randint(3, vocab, n).tolist()
+        samples += [(prompt + rng.randint(3, vocab, m).tolist(), n) for m in lengths]
+    advantages = group_advantages(GRPO["rewards"]).reshape(-1).numpy().astype(np.float32)
+    with torch.no_grad():
+        logps = [token_logps(model, tokens)[1][n - 1 :].numpy() for tokens, n in samples]
+    old = perturbed(rng, logps, advantages)
+    ref = [(p + 0.2 * rng.standard_normal(p.size)).astype(np.float32) for p in logps]
+
+    def on_axis(parts):
+        rows = [np.concatenate([np.zeros(n - 1), part, np.zeros(1)]) for (_, n), part in zip(samples, parts)]
+        return np.concatenate(rows).astype(np.float32)
+
+    t = {
+        **packed("grpo.", samples),
+        "grpo.rewards": np.array(GRPO["rewards"], np.float32).reshape(-1),
+        "grpo.advantages": advantages,
+        "grpo.logps": on_axis(logps),
+        "grpo.old_logps": on_axis(old),
+        "grpo.ref_logps": on_axis(ref),
+    }
+    count = sum(p.size for p in logps)
+    groups = [[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0], [2.0, 2.5, 3.0, 0.125], [-1.0, 4.0], [0.1, 0.2, 0.3]]
+    info = {k: GRPO[k] for k in ("epsilon", "epsilon_high", "beta", "max_completion_length")}
+    info["num_items_in_batch"] = count
+    info["losses"], info["metrics"], floor = {}, {}, {}
+    info["advantage_examples"] = [
+        {"rewards": g, "advantages": group_advantages([g])[0].tolist()} for g in groups]
+    for loss_type in GRPO["losses"]:
+        for suffix, use_beta, use_old, corrected in GRPO["variants"]:
+            beta, runs = GRPO["beta"] if use_beta else 0.0, {}
+            for dtype in (torch.float64, torch.float32):
+                trainer = grpo_trainer(folder, case, dtype, loss_type, beta, corrected)
+                lora = Lora(trainer.model, case["model"]["num_hidden_layers"], case["targets"])
+                loss = trainer._compute_loss(trainer.model, trl_inputs(samples, old, ref, advantages, dtype, use_old))
+                runs[dtype] = (loss.item(), lora.grad(loss).numpy(), trainer)
+            value, grad, trainer = runs[torch.float64]
+            lora = Lora(model, case["model"]["num_hidden_layers"], case["targets"])
+            check = formula_loss(
+                loss_type, beta, corrected, [token_logps(model, x)[1][n - 1 :] for x, n in samples],
+                [torch.from_numpy(o).double() if use_old else None for o in old],
+                [torch.from_numpy(q).double() for q in ref], advantages.astype(np.float64).tolist())
+            assert abs(check.item() - value) < 1e-6, (loss_type, suffix, check.item(), value)
+            assert nmse(lora.grad(check).numpy(), grad) < 1e-11, (loss_type, suffix)
+            key = f"{loss_type}{suffix}"
+            t[f"grpo.{key}.grad"] = grad.astype(np.float32)
+            floor[f"grpo.{key}.grad"] = nmse(runs[torch.float32][1], grad)
+            info["losses"][key] = value
+            info["metrics"][key] = {
+                k: v[0] for k, v in sorted(trainer._metrics["train"].items())
+                if k in ("kl", "entropy", "clip_ratio/low_mean", "clip_ratio/high_mean")}
+    args = trainer.args
+    info["trl_settings"] = {
+        k: getattr(args, k) for k in (
+            "importance_sampling_level", "scale_rewards", "temperature", "num_iterations", "num_generations",
+            "steps_per_generation", "gradient_accumulation_steps", "top_entropy_quantile", "delta",
+            "mask_truncated_completions", "multi_objective_aggregation")}
+    import trl
+    bare = {f.name: f.default for f in trl.GRPOConfig.__dataclass_fields__.values()}
+    info["trl_defaults"] = {
+        k: bare[k] for k in (
+            "loss_type", "importance_sampling_level", "scale_rewards", "beta", "epsilon", "epsilon_high",
+            "use_bias_correction_kl", "num_iterations", "temperature", "top_p", "top_k", "num_generations", "max_completion_length")}
+    return t, info, floor
+
+
+def trl_inputs(samples, old, ref, advantages, dtype, use_old):
+    """What GRPOTrainer hands to its loss: prompts padded left, completions padded right."""
+    most_p, most_c = max(n for _, n in samples), max(len(x) - n for x, n in samples)
+
+    def left(rows):
+        return torch.stack([torch.nn.functional.pad(r, (most_p - len(r), 0)) for r in rows])
+
+    def right(rows):
+        return torch.stack([torch.nn.functional.pad(r, (0, most_c - len(r))) for r in rows])
+
+    prompts = [torch.tensor(x[:n]) for x, n in samples]
+    completions = [torch.tensor(x[n:]) for x, n in samples]
+    inputs = {
+        "prompt_ids": left(prompts),
+        "prompt_mask": left([torch.ones_like(x) for x in prompts]),
+        "completion_ids": right(completions),
+        "completion_mask": right([torch.ones_like(x) for x in completions]),
+        "advantages": torch.from_numpy(advantages).to(dtype),
+        "ref_per_token_logps": right([torch.from_numpy(x).to(dtype) for x in ref]),
+        "num_items_in_batch": torch.tensor(sum(len(x) for x in completions)),
+    }
+    if use_old:
+        inputs["old_per_token_logps"] = right([torch.from_numpy(x).to(dtype) for x in old])
+    return inputs
 
 
 # ------------------------------------------------------------------------------------------ main
