@@ -2,7 +2,7 @@
 // Names are those of Transformers' and TRL's configs; defaults are the paper's (METHOD.md, section 3).
 
 import { z } from "zod";
-import { classifySettings, partitionSettings } from "../par/settings.ts";
+import { classifySettings, loraSettings, partitionSettings } from "../par/settings.ts";
 
 const fraction = z.number().min(0).max(1);
 
@@ -115,8 +115,6 @@ export const graderSettings = z.discriminatedUnion("type", [
 ]);
 export type GraderSettings = z.infer<typeof graderSettings>;
 
-const lora = partitionSettings.shape.lora;
-
 export const trainSettings = z.strictObject({
   model: z.string().min(1),
   file: z.string().min(1),
@@ -134,7 +132,7 @@ export const trainSettings = z.strictObject({
     }),
   ]).nullable().optional(),
   /** With partition null: the adapter to train. */
-  lora: lora.optional(),
+  lora: loraSettings.optional(),
   phases: z.array(phaseSettings).min(1).max(16).default(() => [
     sftSettings.parse({ kind: "sft" }),
     grpoSettings.parse({ kind: "grpo" }),

@@ -1,0 +1,47 @@
+// Every setting of the server with its bound and default. main.ts fills it from the environment
+// and an optional JSON file of the same names; nothing else reads either.
+
+import { z } from "zod";
+
+const limits = z.strictObject({
+  /** Bytes of one uploaded file. */
+  max_upload_bytes: z.number().int().min(1).default(2 * 2 ** 30),
+  /** Bytes of any other request body. */
+  max_body_bytes: z.number().int().min(1).default(32 * 2 ** 20),
+  /** Jobs waiting for their turn; more are answered 429. */
+  max_queued_jobs: z.number().int().min(1).default(100),
+  /** The longest `Prefer: wait`. */
+  max_wait_seconds: z.number().min(0).default(3600),
+  /** Time between comments that keep an event stream open. */
+  heartbeat_seconds: z.number().positive().default(15),
+  /** Progress events of one job are at least this far apart. */
+  progress_interval_ms: z.number().min(0).default(200),
+  /** `max_tokens` of a chat completion that names none. */
+  default_max_tokens: z.number().int().min(1).default(1024),
+  max_scatter_points: z.number().int().min(1).default(100_000),
+});
+
+export const serverConfig = z.strictObject({
+  host: z.string().min(1).default("127.0.0.1"),
+  port: z.number().int().min(0).max(65535).default(8080),
+  /** Folder of the store, uploads, partitions and adapters. */
+  data: z.string().min(1).default(".lorapar"),
+  /** Folder of base models; null leaves only the embedded ones. */
+  models: z.string().min(1).nullable().default(null),
+  api_key: z.string().min(1).nullable().default(null),
+  /** Names besides loopback's and `host` that a request's Host header may carry. */
+  allowed_hosts: z.array(z.string().min(1)).default([]),
+  /** Origins of other sites whose pages may call this server (CORS). */
+  allowed_origins: z.array(z.url()).default([]),
+  /** Hosts that a teacher's base_url may name. */
+  teacher_hosts: z.array(z.string().min(1)).default(["localhost", "127.0.0.1", "::1"]),
+  limits: limits.default(() => limits.parse({})),
+});
+export type ServerConfig = z.infer<typeof serverConfig>;
+
+/** Whether a host name or address is this machine only. */
+export function isLoopback(host: string): boolean {
+  const name = host.replace(/^\[|\]$/g, "").toLowerCase();
+  return name === "localhost" || name.endsWith(".localhost") || name === "::1" ||
+    /^127(\.\d{1,3}){3}$/.test(name);
+}

@@ -1,0 +1,130 @@
+import { assert, assertEquals, assertStrictEquals } from "../../asserts.ts";
+import { InvalidRequest } from "../../../lib/errors.ts";
+import { planClassify, planEvaluate, planPartition, planTrain } from "../../../lib/jobs/plan.ts";
+import { classifySettings, partitionSettings } from "../../../lib/par/settings.ts";
+import { evaluateSettings, trainSettings } from "../../../lib/train/settings.ts";
+import { type Fixture, fixture } from "./fixture.ts";
+
+/** [param, code] of the refusal. */
+async function refusal(plan: Promise<unknown>): Promise<[string | null, string]> {
+  try {
+    await plan;
+  } catch (error) {
+    assert(error instanceof InvalidRequest, String(error));
+    return [error.param, error.code];
+  }
+  throw new Error("It was accepted.");
+}
+
+function classify(f: Fixture, teacher: Record<string, unknown>, more: object = {}) {
+  return planClassify(
+    f,
+    classifySettings.parse({
+      samples: [{ question: "q" }],
+      target_model: "x",
+      teachers: [{ name: "t", model: "lorapar-tiny", ...teacher }],
+      ...more,
+    }),
+  );
+}
+
+Deno.test("teachers: local models, allowed hosts, keys by name only", async () => {
+  await using f = await fixture();
+  assertEquals(await refusal(classify(f, { model: "no" })), [
+    "teachers[0].model",
+    "model_not_found",
+  ]);
+  assertEquals(await refusal(classify(f, { base_url: "https://example.com/v1" })), [
+    "teachers[0].base_url",
+    "host_not_allowed",
+  ]);
+  for (const name of ["LORAPAR_SECRET", "OTHER_API_KEY"]) {
+    assertEquals(await refusal(classify(f, { api_key_env: name })), [
+      "teachers[0].api_key_env",
+      "key_not_found",
+    ]);
+  }
+  const plan = await classify(f, {
+    base_url: "http://[::1]:9/v1",
+    model: "any",
+    api_key_env: "TEACHER_API_KEY",
+  });
+  const task = plan.task("out");
+  assertEquals(task.apiKeys, { t: "secret" });
+  assertEquals(task.localTeachers, {});
+  assert(!JSON.stringify(plan.request).includes("secret"));
+  const two = { teachers: [{ name: "t", model: "lorapar-tiny" }, { name: "t", model: "x" }] };
+  assertEquals((await refusal(classify(f, {}, two)))[0], "teachers[1].name");
+});
+
+Deno.test("classify takes a file or samples, partition a labelled file or one per system", async () => {
+  await using f = await fixture();
+  const file = await f.upload("{}\n");
+  assertStrictEquals((await refusal(classify(f, {}, { file })))[0], "samples");
+  assertStrictEquals((await refusal(classify(f, {}, { samples: undefined })))[0], "file");
+  const partition = (body: object) =>
+    planPartition(f, partitionSettings.parse({ model: "lorapar-tiny", ...body }));
+  assertStrictEquals((await refusal(partition({})))[0], "system1_file");
+  assertStrictEquals((await refusal(partition({ system1_file: file })))[0], "system2_file");
+  assertStrictEquals((await refusal(partition({ file, system1_file: file })))[0], "file");
+  assertEquals(await refusal(partition({ file, lora: { init: "default" } })), [
+    "lora.init",
+    "zero_b",
+  ]);
+  const task = (await partition({ system1_file: file, system2_file: file })).task("out");
+  assertEquals([task.file, task.system1File?.id, task.system2File?.id], [null, file, file]);
+});
+
+Deno.test("training: what excludes each other is refused by name", async () => {
+  await using f = await fixture();
+  const file = await f.upload("{}\n");
+  const train = (body: object) =>
+    planTrain(f, trainSettings.parse({ model: "lorapar-tiny", file, ...body }));
+  assertEquals(await refusal(train({ partition: { lora: { init: "default" } } })), [
+    "partition.lora.init",
+    "zero_b",
+  ]);
+  assertStrictEquals((await refusal(train({ lora: {} })))[0], "lora");
+  assertEquals(await refusal(train({ partition: "part-1" })), [
+    "partition",
+    "partition_not_found",
+  ]);
+  assertEquals(await refusal(train({ file: "../etc/passwd" })), ["file", "file_not_found"]);
+  assertEquals(await refusal(train({ validation_file: "file-x" })), [
+    "validation_file",
+    "file_not_found",
+  ]);
+  assertStrictEquals(
+    (await refusal(train({ phases: [{ kind: "grpo", num_generations: 3 }] })))[0],
+    "phases[0].per_device_train_batch_size",
+  );
+  const rewards = [{ type: "integer" }, { type: "regex", pattern: "(" }];
+  assertEquals(await refusal(train({ phases: [{ kind: "grpo", rewards }] })), [
+    "phases[0].rewards[1].pattern",
+    "invalid_pattern",
+  ]);
+  assertEquals(await refusal(train({ model: "no" })), ["model", "model_not_found"]);
+
+  const usual = await train({});
+  const { partition } = usual.request;
+  assert(typeof partition === "object" && partition && partition.theta === 0.9);
+  assert(!("model" in partition));
+  const baseline = await train({ partition: null, lora: { init: "default" } });
+  assertStrictEquals(baseline.task("out").partition, null);
+});
+
+Deno.test("evaluation needs a rule that can be read", async () => {
+  await using f = await fixture();
+  const file = await f.upload("{}\n");
+  const evaluate = (body: object) =>
+    planEvaluate(f, evaluateSettings.parse({ model: "lorapar-tiny", file, ...body }));
+  assertStrictEquals((await refusal(evaluate({})))[0], "grader");
+  assertStrictEquals(
+    (await refusal(evaluate({ grader: { type: "regex", pattern: "[" } })))[0],
+    "grader.pattern",
+  );
+  assertStrictEquals(
+    (await evaluate({ grader: { type: "math_answer" } })).task("o").kind,
+    "evaluate",
+  );
+});
