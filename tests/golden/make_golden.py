@@ -651,7 +651,8 @@ def make_grpo(folder, case, model, rng):
     info["trl_defaults"] = {
         k: bare[k] for k in (
             "loss_type", "importance_sampling_level", "scale_rewards", "beta", "epsilon", "epsilon_high",
-            "use_bias_correction_kl", "num_iterations", "temperature", "top_p", "top_k", "num_generations", "max_completion_length")}
+            "use_bias_correction_kl", "num_iterations", "temperature", "top_p", "top_k", "num_generations",
+            "max_completion_length")}
     return t, info, floor
 
 
