@@ -15,7 +15,7 @@ for (const [T, F] of [[1, 4], [7, 84], [701, 64]]) {
     const gpu = await testGpu();
     const limit = gpu.facts.limits.maxWorkgroupsPerDimension;
     // Folds the grid into two dimensions, as past 65,535 workgroups.
-    gpu.facts.limits.maxWorkgroupsPerDimension = 13;
+    gpu.facts.limits.maxWorkgroupsPerDimension = 20;
     const count = T * F;
     const gate = normal(count, 1, 4), up = normal(count, 2), dy = normal(count, 3);
     gate.set([200, -200, 90, -90]);
