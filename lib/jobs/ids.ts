@@ -5,6 +5,11 @@
 const digits = "0123456789abcdefghjkmnpqrstvwxyz";
 const pattern = /^(file|job|part|adapter)-[0-9a-hjkmnp-tv-z]{26}$/;
 
+/** Names one HTTP request in answers and the log; never stored. */
+export function newRequestId(): string {
+  return `req-${crypto.randomUUID().replaceAll("-", "")}`;
+}
+
 export type IdPrefix = "file" | "job" | "part" | "adapter";
 
 /** A new id, e.g. `job-01k3x…`. */

@@ -140,7 +140,7 @@ async function teacherAccess(deps: PlanDeps, teachers: TeacherSettings[], param:
               deps.config.teacher_hosts.join(", ")
             }). Add it to teacher_hosts in the config file.`,
           `${here}.base_url`,
-          "host_not_allowed",
+          "url_not_allowed",
         );
       }
     }

@@ -185,6 +185,11 @@ export class Store {
     return { id, bytes: await writeDurably(this.resolve(path), chunks, maxBytes), filename, path };
   }
 
+  /** Removes an upload whose request turned out wrong; it has no row. */
+  async discardUpload(path: string): Promise<void> {
+    await removeIfThere(this.resolve(path));
+  }
+
   /** Adds the row of a file that is on disk already. */
   addFile(file: Pick<FileRow, "id" | "bytes" | "filename" | "path" | "purpose">): FileRow {
     const row: FileRow = { ...file, created_at: nowSeconds() };

@@ -36,7 +36,7 @@ Deno.test("teachers: local models, allowed hosts, keys by name only", async () =
   ]);
   assertEquals(await refusal(classify(f, { base_url: "https://example.com/v1" })), [
     "teachers[0].base_url",
-    "host_not_allowed",
+    "url_not_allowed",
   ]);
   for (const name of ["LORAPAR_SECRET", "OTHER_API_KEY"]) {
     assertEquals(await refusal(classify(f, { api_key_env: name })), [

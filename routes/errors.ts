@@ -1,0 +1,137 @@
+// Errors as OpenAI's body with the right status, and an x-request-id on every answer.
+// The status follows from the error's class and code; a retry that cannot help is told so.
+
+import type { Context, ErrorHandler, MiddlewareHandler, NotFoundHandler } from "hono";
+import { HTTPException } from "hono/http-exception";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { getLogger } from "@logtape/logtape";
+import { Cancelled, GpuError, InvalidFile, InvalidRequest, NumericError } from "../lib/errors.ts";
+import { newRequestId } from "../lib/jobs/ids.ts";
+import type { ErrorObject } from "../lib/jobs/rows.ts";
+
+const logger = getLogger(["lorapar", "http"]);
+
+/** Statuses of InvalidRequest by its code; 400 for any other. */
+const statuses: Record<string, ContentfulStatusCode> = {
+  invalid_api_key: 401,
+  host_not_allowed: 403,
+  origin_not_allowed: 403,
+  not_found: 404,
+  model_not_found: 404,
+  conflict: 409,
+  too_large: 413,
+  unsupported_media_type: 415,
+  queue_full: 429,
+  unavailable: 503,
+};
+
+const types: Partial<Record<number, string>> = {
+  401: "authentication_error",
+  403: "permission_error",
+  429: "rate_limit_error",
+};
+
+interface Answer {
+  status: ContentfulStatusCode;
+  error: ErrorObject;
+}
+
+function describe(error: unknown): Answer {
+  const known = error as Error & { param: string | null; code: string };
+  const answer = (status: ContentfulStatusCode): Answer => ({
+    status,
+    error: {
+      message: known.message,
+      type: types[status] ?? (status < 500 ? "invalid_request_error" : "server_error"),
+      param: known.param,
+      code: known.code,
+    },
+  });
+  if (error instanceof InvalidRequest) return answer(statuses[error.code] ?? 400);
+  if (error instanceof InvalidFile) return answer(422);
+  if (error instanceof GpuError || error instanceof NumericError) return answer(500);
+  if (error instanceof Cancelled) return answer(503);
+  if (error instanceof HTTPException) return describe(fromHttpException(error));
+  return {
+    status: 500,
+    error: {
+      message: "Cannot answer: the server met an error of its own. Its log has the details under " +
+        "this answer's x-request-id.",
+      type: "server_error",
+      param: null,
+      code: "internal_error",
+    },
+  };
+}
+
+/** Hono's own refusals in our words. */
+function fromHttpException(error: HTTPException): InvalidRequest {
+  if (error.status === 415) {
+    return new InvalidRequest(
+      "Cannot read the body: its content-type must be application/json.",
+      null,
+      "unsupported_media_type",
+    );
+  }
+  return new InvalidRequest(
+    `Cannot read the body as JSON: ${error.message}.`,
+    null,
+    "invalid_json",
+  );
+}
+
+/** The body of an error, for answers and for events inside a stream. */
+export function errorBody(error: unknown): { error: ErrorObject } {
+  return { error: describe(error).error };
+}
+
+export const onError: ErrorHandler = (error, c) => {
+  const { status, error: body } = describe(error);
+  if (status >= 500) {
+    logger.error("{method} {path} failed: {error}", {
+      method: c.req.method,
+      path: c.req.path,
+      requestId: c.res.headers.get("x-request-id"),
+      error,
+    });
+  }
+  if (status === 409 || status === 500) c.header("x-should-retry", "false");
+  if (status === 429) c.header("retry-after", "10");
+  return c.json({ error: body }, status);
+};
+
+export const notFound: NotFoundHandler = (c) =>
+  onError(
+    new InvalidRequest(
+      `Cannot ${c.req.method} ${c.req.path}: there is no such route. /openapi.json lists them.`,
+      null,
+      "not_found",
+    ),
+    c,
+  );
+
+/** Names each request, logs it, and turns sniffing of what we serve off. */
+export const requestId: MiddlewareHandler = async (c, next) => {
+  const id = newRequestId();
+  const startMs = performance.now();
+  setCommonHeaders(c, id);
+  await next();
+  setCommonHeaders(c, id);
+  logger.debug("{method} {path} {status} in {ms} ms", {
+    method: c.req.method,
+    path: c.req.path,
+    status: c.res.status,
+    ms: Math.round(performance.now() - startMs),
+    requestId: id,
+  });
+};
+
+function setCommonHeaders(c: Context, id: string): void {
+  c.header("x-request-id", id);
+  c.header("x-content-type-options", "nosniff");
+}
+
+/** Throws the 404 of a resource that is not there. */
+export function refuseMissing(what: string, id: string): never {
+  throw new InvalidRequest(`Cannot find the ${what} "${id}".`, null, "not_found");
+}

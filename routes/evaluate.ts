@@ -1,0 +1,23 @@
+// POST /v1/evaluate: a model's answers to a file, graded.
+
+import { planEvaluate } from "../lib/jobs/plan.ts";
+import { evaluateSettings } from "../lib/train/settings.ts";
+import type { AppDeps } from "./deps.ts";
+import { answerJob, jobResponses, preferHeader } from "./job_answer.ts";
+import { jsonBody, newRouter, route } from "./schemas.ts";
+
+const evaluateRoute = route({
+  method: "post",
+  path: "/v1/evaluate",
+  tags: ["method"],
+  summary: "Let a model answer a file and grade its answers",
+  request: { headers: preferHeader, body: jsonBody(evaluateSettings) },
+  responses: jobResponses,
+});
+
+export function evaluateRoutes(deps: AppDeps) {
+  return newRouter().openapi(
+    evaluateRoute,
+    async (c) => await answerJob(c, deps, await planEvaluate(deps, c.req.valid("json"))),
+  );
+}

@@ -1,0 +1,102 @@
+// /v1/jobs: what was asked, how far it is, what came of it; cancel. Pause and resume answer 409
+// until training can be resumed exactly.
+
+import { z } from "@hono/zod-openapi";
+import { InvalidRequest } from "../lib/errors.ts";
+import { isId } from "../lib/jobs/ids.ts";
+import type { AppDeps } from "./deps.ts";
+import { refuseMissing } from "./errors.ts";
+import {
+  idParam,
+  jobObject,
+  jobSchema,
+  json,
+  listObject,
+  listSchema,
+  newRouter,
+  pageQuery,
+  route,
+} from "./schemas.ts";
+
+/** The job of a path. @throws {InvalidRequest} 404. */
+export function findJob({ store }: AppDeps, id: string) {
+  return (isId("job", id) && store.job(id)) || refuseMissing("job", id);
+}
+
+const listRoute = route({
+  method: "get",
+  path: "/v1/jobs",
+  tags: ["jobs"],
+  summary: "List jobs",
+  request: { query: pageQuery() },
+  responses: { 200: json(listSchema(jobSchema), "A page of jobs.") },
+});
+
+const getRoute = route({
+  method: "get",
+  path: "/v1/jobs/{id}",
+  tags: ["jobs"],
+  summary: "Retrieve a job",
+  request: { params: idParam },
+  responses: { 200: json(jobSchema, "The job.") },
+});
+
+const cancelRoute = route({
+  method: "post",
+  path: "/v1/jobs/{id}/cancel",
+  tags: ["jobs"],
+  summary: "Cancel a job: at once while it waits, at its next step while it runs",
+  request: { params: idParam },
+  responses: { 200: json(jobSchema, "The job.") },
+});
+
+const stepRoute = (step: "pause" | "resume") =>
+  route({
+    method: "post",
+    path: `/v1/jobs/{id}/${step}`,
+    tags: ["jobs"],
+    summary: `${step === "pause" ? "Pause" : "Resume"} a job (answers 409 in this version)`,
+    request: { params: idParam },
+    responses: { 200: json(jobSchema, "The job.") },
+  });
+
+const checkpointsRoute = route({
+  method: "get",
+  path: "/v1/jobs/{id}/checkpoints",
+  tags: ["jobs"],
+  summary: "List a job's checkpoints (none in this version)",
+  request: { params: idParam },
+  responses: { 200: json(listSchema(z.object({ id: z.string() })), "An empty page.") },
+});
+
+export function jobsRoutes(deps: AppDeps) {
+  const { store, queue } = deps;
+  const refuseStep = (step: string, id: string): never => {
+    const { status } = findJob(deps, id);
+    throw new InvalidRequest(
+      `Cannot ${step} ${id} (${status}): this version cannot ${step} jobs. ` +
+        `Cancel it with POST /v1/jobs/${id}/cancel, or let it end.`,
+      null,
+      "conflict",
+    );
+  };
+  return newRouter()
+    .openapi(
+      listRoute,
+      (c) => c.json(listObject(store.jobs(c.req.valid("query")), jobObject), 200),
+    )
+    .openapi(getRoute, (c) => c.json(jobObject(findJob(deps, c.req.valid("param").id)), 200))
+    .openapi(cancelRoute, (c) => {
+      const job = findJob(deps, c.req.valid("param").id);
+      return c.json(jobObject(queue.cancel(job)), 200);
+    })
+    .openapi(stepRoute("pause"), (c) => refuseStep("pause", c.req.valid("param").id))
+    .openapi(stepRoute("resume"), (c) => refuseStep("resume", c.req.valid("param").id))
+    .openapi(checkpointsRoute, (c) => {
+      findJob(deps, c.req.valid("param").id);
+      return c.json(
+        listObject({ data: [] as { id: string }[], has_more: false }, (row) => row),
+        200,
+      );
+    });
+}

@@ -1,0 +1,116 @@
+// The shapes of what the API answers, for /openapi.json and for the types of the handlers.
+
+import { createRoute, OpenAPIHono, type RouteConfig, z } from "@hono/zod-openapi";
+import { invalidRequest } from "../lib/jobs/issues.ts";
+import { jobKinds, type JobRow, jobStatuses, type Page } from "../lib/jobs/rows.ts";
+
+/** A router that answers what zod refuses in the API's error shape. */
+export function newRouter(): OpenAPIHono {
+  return new OpenAPIHono({
+    defaultHook: async (result, c) => {
+      if (result.success) return;
+      const found = result.target === "json"
+        ? await c.req.json()
+        : result.target === "query"
+        ? c.req.query()
+        : result.target === "header"
+        ? c.req.header()
+        : c.req.param();
+      throw invalidRequest(result.error.issues, found);
+    },
+  });
+}
+
+export const errorSchema = z.object({
+  error: z.object({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+  }),
+}).openapi("Error");
+
+const unixTime = z.number().int();
+
+export const jobSchema = z.object({
+  id: z.string(),
+  object: z.literal("job"),
+  kind: z.enum(jobKinds),
+  status: z.enum(jobStatuses),
+  created_at: unixTime,
+  started_at: unixTime.nullable(),
+  finished_at: unixTime.nullable(),
+  progress: z.object({
+    phase: z.string(),
+    done: z.number(),
+    total: z.number(),
+    unit: z.string(),
+    eta_s: z.number().nullable(),
+  }).nullable(),
+  request: z.unknown(),
+  result: z.unknown(),
+  error: errorSchema.shape.error.nullable(),
+}).openapi("Job");
+
+/** A job's row as the API shows it. */
+export function jobObject(row: JobRow): z.infer<typeof jobSchema> {
+  return { ...row, object: "job" };
+}
+
+export const deletedSchema = z.object({
+  id: z.string(),
+  object: z.string(),
+  deleted: z.literal(true),
+}).openapi("Deleted");
+
+/** A page of a list in OpenAI's shape. */
+export function listSchema<T extends z.ZodType>(item: T) {
+  return z.object({
+    object: z.literal("list"),
+    data: z.array(item),
+    first_id: z.string().nullable(),
+    last_id: z.string().nullable(),
+    has_more: z.boolean(),
+  });
+}
+
+/** The store's page as that list. */
+export function listObject<R, T extends { id: string }>(page: Page<R>, show: (row: R) => T) {
+  const data = page.data.map(show);
+  return {
+    object: "list" as const,
+    data,
+    first_id: data.at(0)?.id ?? null,
+    last_id: data.at(-1)?.id ?? null,
+    has_more: page.has_more,
+  };
+}
+
+/** Query parameters of a list. */
+export function pageQuery(defaultLimit = 20, maxLimit = 100) {
+  return z.object({
+    after: z.string().optional(),
+    limit: z.coerce.number().int().min(1).max(maxLimit).default(defaultLimit),
+    order: z.enum(["asc", "desc"]).default("desc"),
+  });
+}
+
+export const idParam = z.object({ id: z.string() });
+
+/** A JSON content with its description. */
+export function json<T extends z.ZodType>(schema: T, description: string) {
+  return { description, content: { "application/json": { schema } } };
+}
+
+/** A JSON request body that must be there. */
+export function jsonBody<T extends z.ZodType>(schema: T) {
+  return { required: true, content: { "application/json": { schema } } };
+}
+
+/** `createRoute` with the error answer that every route has. */
+export function route<const R extends RouteConfig>(config: R) {
+  return createRoute({
+    ...config,
+    responses: { ...config.responses, default: json(errorSchema, "An error in OpenAI's shape.") },
+  });
+}
