@@ -334,7 +334,7 @@ const storyKinds: Record<string, { worked: number; draw: (random: Random) => Sto
     worked: 0.25,
     draw: (r) => {
       const [who, a, b] = [r.pick(people), r.int(2, 6), r.int(2, 6)];
-      const [what, c] = [r.pick(things.filter((t) => t !== "coins")), a * b + r.int(0, 15)];
+      const [what, c] = [r.pick(things.filter((t) => t !== "coins")), a * b + r.int(0, 12)];
       const question = `${who} has ${c} coins and buys ${a} ${what} for ${b} coins each. ` +
         `How many coins has ${who} left?`;
       return story("price", question, [a, "*", b], [c, "-", a * b]);
@@ -419,12 +419,10 @@ function equationsText(random: Random): string {
   const lines: string[] = [];
   for (let n = random.int(6, 10); n > 0; n--) {
     const operator = random.pick(["+", "+", "-", "-", "*"] as const);
-    const b = random.int(operator === "*" ? 2 : 1, operator === "*" ? 9 : 20);
-    const a = operator === "*"
-      ? random.int(2, 9)
-      : operator === "+"
-      ? random.int(1, 42)
-      : b + random.int(0, 42);
+    let [a, b] = [random.int(2, 9), random.int(2, 9)];
+    if (operator !== "*") [a, b] = [random.int(1, 40), random.int(1, 12)];
+    // A difference takes little from much or leaves little of much.
+    if (operator === "-") [a, b] = [a + b, random.chance(0.7) ? b : a];
     lines.push(`${equation(a, operator, b)}.`);
   }
   return lines.join(" ");
@@ -435,9 +433,9 @@ export function* pretrainingText(seed: number): Generator<Document> {
   const random = new Random(seed);
   for (;;) {
     const what = random.next();
-    if (what < 0.18) yield { text: factsText(random) };
-    else if (what < 0.33) yield { text: equationsText(random) };
-    else if (what < 0.63) {
+    if (what < 0.14) yield { text: factsText(random) };
+    else if (what < 0.28) yield { text: equationsText(random) };
+    else if (what < 0.76) {
       const { kind, item } = drawDirect(random, "pretrain");
       const content = random.chance(directKinds[kind].short) ? item.short : item.wordy;
       yield {
