@@ -57,7 +57,10 @@ export class PipelineCache {
     });
     const layout = pipeline.getBindGroupLayout(0);
     const scopes = [device.popErrorScope(), device.popErrorScope()];
-    this.#pending.push(report(kernel, module, scopes));
+    const reported = report(kernel, module, scopes);
+    // `check` throws it at the next sync; until then it is nobody's.
+    reported.catch(() => {});
+    this.#pending.push(reported);
     const made = { id: this.#byText.size + 1, pipeline, layout };
     this.#byText.set(key, made);
     return made;
