@@ -87,13 +87,17 @@ async function stream(
   let result: ChatResult | null = null;
   let failure: unknown = null;
   const begun = wake.promise;
-  const signal = AbortSignal.any([stop.signal, clientSignal, deps.shutdown]);
+  // Until the answer begins the request tells that the client left, afterwards the stream does.
+  const leave = () => stop.abort();
+  clientSignal.addEventListener("abort", leave);
+  const signal = AbortSignal.any([stop.signal, deps.shutdown]);
   deps.engine.run(task, (event) => {
     if (event.type !== "delta") return;
     pending.push({ index: event.index, text: event.text });
     tell();
   }, signal).then((value) => result = value, (error) => failure = error).finally(tell);
   await begun;
+  clientSignal.removeEventListener("abort", leave);
   if (failure && pending.length === 0) throw failure;
 
   const chunk = (choices: unknown[], usage: unknown = null) =>

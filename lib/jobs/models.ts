@@ -42,7 +42,7 @@ async function changedAt(path: string): Promise<number | null> {
 
 async function basesIn(
   folder: string,
-  prefix: string,
+  idOf: (name: string) => string,
   owner: KnownModel["owner"],
 ): Promise<KnownModel[]> {
   const found: KnownModel[] = [];
@@ -51,7 +51,7 @@ async function basesIn(
     const isGguf = name.endsWith(".gguf");
     const created = await changedAt(isGguf ? path : `${path}/config.json`);
     if (created === null) continue;
-    const id = prefix + (isGguf ? name.slice(0, -".gguf".length) : name);
+    const id = idOf(isGguf ? name.slice(0, -".gguf".length) : name);
     found.push({ id, kind: "base", created, owner, reference: { id, path, adapterFolder: null } });
   }
   return found;
@@ -66,8 +66,11 @@ export class Models {
   ) {}
 
   async #bases(): Promise<KnownModel[]> {
-    const own = await basesIn(this.embedded, "lorapar-", "lorapar");
-    const folder = this.folder === null ? [] : await basesIn(`${this.folder}/`, "", "user");
+    const embeddedId = (name: string) => `lorapar-${name.replaceAll("_", "-")}`;
+    const own = await basesIn(this.embedded, embeddedId, "lorapar");
+    const folder = this.folder === null
+      ? []
+      : await basesIn(`${this.folder}/`, (name) => name, "user");
     const taken = new Set(own.map((model) => model.id));
     return [...own, ...folder.filter((model) => !taken.has(model.id))];
   }

@@ -10,9 +10,14 @@ Deno.test("models: folders with config.json and .gguf files, beside the embedded
     await Deno.writeTextFile(`${models}/small.Q4_1.gguf`, "");
     await Deno.writeTextFile(`${models}/notes.txt`, "");
     await using f = await fixture({ models });
+    await Deno.mkdir(`${f.folder}/models/teacher_a`);
+    await Deno.writeTextFile(`${f.folder}/models/teacher_a/config.json`, "{}");
     assertEquals(
       (await f.models.list()).map(({ id, owner }) => [id, owner]),
-      [["lorapar-tiny", "lorapar"], ["Qwen2.5-0.5B", "user"], ["small.Q4_1", "user"]],
+      [["lorapar-teacher-a", "lorapar"], ["lorapar-tiny", "lorapar"], ["Qwen2.5-0.5B", "user"], [
+        "small.Q4_1",
+        "user",
+      ]],
     );
     assertEquals((await f.models.get("small.Q4_1")).reference, {
       id: "small.Q4_1",

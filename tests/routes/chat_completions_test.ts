@@ -1,0 +1,141 @@
+import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+import { GpuError, InvalidFile } from "../../lib/errors.ts";
+import type { ChatTask } from "../../lib/engine/messages.ts";
+import { endless } from "../fake_engine.ts";
+import { appFixture, type Json } from "./fixture.ts";
+
+const path = "/v1/chat/completions";
+const body = { model: "lorapar-tiny", messages: [{ role: "user", content: "Hi" }] };
+
+/** The chunks of a streamed answer, parsed; "[DONE]" stays a string. */
+function chunksOf(text: string): Json[] {
+  return text.split("\n\n").filter((block) => block.startsWith("data: "))
+    .map((block) => block.slice(6)).map((data) => data === "[DONE]" ? data : JSON.parse(data));
+}
+
+Deno.test("a completion has OpenAI's shape, and OpenAI's settings reach the engine", async () => {
+  await using f = await appFixture();
+  const [status, answer] = await f.post(path, {
+    ...body,
+    messages: [
+      { role: "developer", content: "Be brief." },
+      {
+        role: "user",
+        content: [{ type: "text", text: "H" }, { type: "text", text: "i" }],
+        name: "x",
+      },
+    ],
+    max_completion_tokens: 7,
+    temperature: 0,
+    top_p: 0.5,
+    n: 2,
+    seed: -1,
+    stop: "END",
+    logit_bias: {},
+    user: "somebody",
+    unheard_of: true,
+  });
+  assertStrictEquals(status, 200);
+  assertEquals(
+    answer.choices.map((
+      choice: Json,
+    ) => [choice.index, choice.message.content, choice.finish_reason]),
+    [[0, "Hello", "stop"], [1, "Hello", "stop"]],
+  );
+  assertEquals(answer.usage, { prompt_tokens: 7, completion_tokens: 4, total_tokens: 11 });
+  const task = f.base.engine.tasks.at(-1) as ChatTask;
+  const { model: _, ...settings } = task;
+  assertEquals(settings, {
+    kind: "chat",
+    messages: [{ role: "system", content: "Be brief." }, { role: "user", content: "Hi" }],
+    maxTokens: 7,
+    temperature: 0,
+    topP: 0.5,
+    topK: 0,
+    minP: 0,
+    seed: 0xffffffff,
+    stop: ["END"],
+    n: 2,
+  });
+});
+
+Deno.test("a stream has a chunk a delta, the reasons, the usage when asked, and [DONE]", async () => {
+  await using f = await appFixture();
+  const response = await f.request(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ ...body, n: 2, stream: true, stream_options: { include_usage: true } }),
+  });
+  assert(response.headers.get("content-type")!.startsWith("text/event-stream"));
+  const chunks = chunksOf(await response.text());
+  assertStrictEquals(chunks.pop(), "[DONE]");
+  const usage = chunks.pop();
+  assertEquals([usage.choices, usage.usage.total_tokens], [[], 11]);
+  for (const index of [0, 1]) {
+    const mine = chunks.map((chunk) => chunk.choices[0]).filter((choice) => choice.index === index);
+    assertEquals(mine[0].delta, { role: "assistant", content: "" });
+    assertEquals(mine.map((choice) => choice.delta.content ?? "").join(""), "Hello");
+    assertEquals(mine.map((choice) => choice.finish_reason), [null, null, null, "stop"]);
+  }
+  assertStrictEquals(new Set(chunks.map((chunk) => chunk.id)).size, 1);
+});
+
+Deno.test("what cannot be answered is refused, streaming or not", async () => {
+  await using f = await appFixture();
+  const refused: [Record<string, unknown>, number, string][] = [
+    [{ model: "gpt-4" }, 404, "model"],
+    [{ messages: [] }, 400, "messages"],
+    [{ messages: [{ role: "tool", content: "x" }] }, 400, "messages[0].role"],
+    [{ temperature: -1 }, 400, "temperature"],
+    [{ n: 0 }, 400, "n"],
+    [
+      { messages: [{ role: "user", content: [{ type: "image_url", image_url: {} }] }] },
+      400,
+      "messages[0].content[0].type",
+    ],
+  ];
+  for (const [more, status, param] of refused) {
+    for (const stream of [false, true]) {
+      const [found, { error }] = await f.post(path, { ...body, ...more, stream });
+      assertEquals([found, error.param], [status, param]);
+    }
+  }
+  f.base.engine.behave = () => Promise.reject(new InvalidFile("Cannot read the model: cut off."));
+  for (const stream of [false, true]) {
+    assertEquals((await f.post(path, { ...body, stream }))[0], 422);
+  }
+});
+
+Deno.test("a failure after the first token is told inside the stream, without [DONE]", async () => {
+  await using f = await appFixture();
+  f.base.engine.behave = async (_task, onEvent) => {
+    onEvent({ type: "delta", index: 0, text: "Hel" });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    throw new GpuError("The device was lost.");
+  };
+  const response = await f.request(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ ...body, stream: true }),
+  });
+  const chunks = chunksOf(await response.text());
+  assertEquals(chunks.at(-1).error.code, "gpu_error");
+  assertStrictEquals(chunks.at(-2).choices[0].delta.content, "Hel");
+});
+
+Deno.test("a reader that leaves stops the generation", async () => {
+  const stopped = Promise.withResolvers<void>();
+  await using f = await appFixture();
+  f.base.engine.behave = (task, onEvent, signal) => {
+    signal.addEventListener("abort", () => stopped.resolve());
+    onEvent({ type: "delta", index: 0, text: "Hel" });
+    return endless(task, onEvent, signal);
+  };
+  const response = await f.request(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ ...body, stream: true }),
+  });
+  await response.body!.cancel();
+  await stopped.promise;
+});

@@ -1,0 +1,65 @@
+import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+import { appFixture, type Json } from "./fixture.ts";
+
+const methods = ["get", "post", "delete", "put", "patch"];
+
+Deno.test("/openapi.json is 3.1 and describes every route with a schema", async () => {
+  await using f = await appFixture();
+  const [, document] = await f.get("/openapi.json");
+  assertStrictEquals(document.openapi, "3.1.0");
+  const described = new Set<string>();
+  for (const [path, item] of Object.entries<Json>(document.paths)) {
+    for (const method of methods.filter((one) => one in item)) {
+      const operation = item[method];
+      described.add(`${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ":$1")}`);
+      assert(operation.summary, `${method} ${path} has no summary`);
+      for (const name of path.matchAll(/\{(\w+)\}/g)) {
+        const found = operation.parameters.find((one: Json) => one.name === name[1]);
+        assert(found?.in === "path" && found.required, `${path} has no parameter ${name[1]}`);
+      }
+      const contents = [operation.requestBody, ...Object.values<Json>(operation.responses)]
+        .filter((one) => one !== undefined);
+      for (const { content } of contents) {
+        for (const type of Object.values<Json>(content)) {
+          assert(Object.keys(type.schema).length > 0, `${method} ${path} has an empty schema`);
+        }
+      }
+      assert("default" in operation.responses);
+    }
+  }
+  const documents = ["/openapi.json", "/docs", "/"];
+  const routes = f.app.routes
+    .filter((one) => methods.includes(one.method.toLowerCase()) && !documents.includes(one.path))
+    .map((one) => `${one.method} ${one.path}`);
+  assertEquals(described, new Set(routes));
+  assert(described.size > 25);
+});
+
+Deno.test("every reference in /openapi.json leads somewhere", async () => {
+  await using f = await appFixture();
+  const [, document] = await f.get("/openapi.json");
+  const references = [...JSON.stringify(document).matchAll(/"\$ref":"#\/([^"]+)"/g)];
+  assert(references.length > 0);
+  for (const [, path] of references) {
+    assert(path!.split("/").reduce((node: Json, key) => node?.[key], document), path);
+  }
+});
+
+Deno.test("bounds and defaults of the settings are in the document", async () => {
+  await using f = await appFixture();
+  const [, document] = await f.get("/openapi.json");
+  const body = document.paths["/v1/partition"].post.requestBody.content["application/json"].schema;
+  assertEquals(body.properties.theta, {
+    type: "number",
+    exclusiveMinimum: 0,
+    maximum: 1,
+    default: 0.9,
+  });
+  assertStrictEquals(body.additionalProperties, false);
+});
+
+Deno.test("/docs shows the document", async () => {
+  await using f = await appFixture();
+  const page = await (await f.request("/docs")).text();
+  assert(page.includes("/openapi.json") && page.includes("<html"));
+});
