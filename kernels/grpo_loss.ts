@@ -17,11 +17,13 @@ const forward: Kernel = {
 };
 
 export interface GrpoLossTensors {
-  /** (M, 4) f32 from crossEntropy; the first of each row is logp. */
+  /** (M, 4) f32 each, from crossEntropy under the new, the old and the reference policy. */
   values: Tensor;
-  /** (M) f32 each. `oldLogp` is not read when `useOld` is false: the ratio is then 1. */
-  oldLogp: Tensor;
-  referenceLogp: Tensor;
+  /** Not read when `useOld` is false: the ratio is then 1. */
+  oldValues: Tensor;
+  /** Not read when beta is 0. */
+  referenceValues: Tensor;
+  /** (M) f32 */
   advantages: Tensor;
   /** (M) f32: each token's share of the loss, 0 where masked. */
   weights: Tensor;
@@ -43,10 +45,10 @@ export function grpoLoss(
   },
 ): void {
   const count = tensors.dlogp.shape[0];
-  const { values, oldLogp, referenceLogp, advantages, weights, dlogp, terms } = tensors;
+  const { values, oldValues, referenceValues, advantages, weights, dlogp, terms } = tensors;
   gpu.run(
     forward,
-    [values, oldLogp, referenceLogp, advantages, weights, dlogp, terms],
+    [values, oldValues, referenceValues, advantages, weights, dlogp, terms],
     gpu.grid(Math.ceil(count / workgroupSize)),
     [count, f32Word(epsilon), f32Word(epsilonHigh), f32Word(beta), useOld ? 1 : 0],
   );

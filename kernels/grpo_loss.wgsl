@@ -7,8 +7,8 @@ struct Params { count: u32, low: f32, high: f32, beta: f32, use_old: u32 }
 override workgroup_size: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> values: array<vec4<f32>>; // .x = logp
-@group(0) @binding(1) var<storage, read> old_logp: array<f32>;
-@group(0) @binding(2) var<storage, read> reference_logp: array<f32>;
+@group(0) @binding(1) var<storage, read> old_values: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> reference_values: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> advantages: array<f32>;
 @group(0) @binding(4) var<storage, read> weights: array<f32>;
 @group(0) @binding(5) var<storage, read_write> dlogp: array<f32>;
@@ -27,14 +27,14 @@ fn forward(
   let logp = values[i].x;
   let advantage = advantages[i];
   var ratio = 1.0;
-  if (params.use_old == 1u) { ratio = exp(logp - old_logp[i]); }
+  if (params.use_old == 1u) { ratio = exp(logp - old_values[i].x); }
   let clipped = clamp(ratio, 1.0 - params.low, 1.0 + params.high);
   let is_clipped = ratio * advantage > clipped * advantage;
   let surrogate = select(ratio, clipped, is_clipped) * advantage;
   var derivative = select(-ratio * advantage, 0.0, is_clipped);
   var kl = 0.0;
   if (params.beta != 0.0) {
-    let difference = reference_logp[i] - logp;
+    let difference = reference_values[i].x - logp;
     let e = exp(difference);
     kl = e - difference - 1.0;
     derivative += params.beta * (1.0 - e);

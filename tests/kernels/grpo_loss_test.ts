@@ -12,14 +12,17 @@ for (const [M, beta, useOld] of [[1, 0.04, true], [301, 0.04, true], [77, 0, fal
     const reference = logp.map((x, i) => x + 0.3 * normal(M, 3)[i]);
     const advantages = normal(M, 4);
     const weights = normal(M, 5).map((x, i) => i % 5 === 4 ? 0 : Math.abs(x));
-    const values = new Float32Array(M * 4);
-    logp.forEach((x, i) => values[i * 4] = x);
+    const rowsOf = (logps: Float32Array) => {
+      const rows = normal(M * 4, 6);
+      logps.forEach((x, i) => rows[i * 4] = x);
+      return gpu.upload("values", rows, [M, 4]);
+    };
     const dlogp = guarded(gpu, "dlogp", [M]);
     const terms = guarded(gpu, "terms", [M, 4]);
     grpoLoss(gpu, {
-      values: gpu.upload("values", values, [M, 4]),
-      oldLogp: gpu.upload("old", old),
-      referenceLogp: gpu.upload("reference", reference),
+      values: rowsOf(logp),
+      oldValues: rowsOf(old),
+      referenceValues: rowsOf(reference),
       advantages: gpu.upload("advantages", advantages),
       weights: gpu.upload("weights", weights),
       dlogp,
