@@ -115,7 +115,7 @@ function llama3Scaling(
     );
   }
   const factors = toFloat32(expandTensor(tensor.format, file.readBytes(tensor)));
-  const factor = Math.max(...factors);
+  const factor = factors.reduce((largest, f) => Math.max(largest, f), 0);
   if (factors.every((f) => f === 1)) return null;
   // Every released model of this kind has these; a file with others is told apart below.
   const scaling: Llama3RopeScaling = {

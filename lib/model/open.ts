@@ -5,7 +5,7 @@ import { InvalidFile } from "../errors.ts";
 import { openGgufModel } from "./gguf_model.ts";
 import { parseHfConfig } from "./hf_config.ts";
 import { modelSource, type UnreadTensor } from "./model_source.ts";
-import { isFile, readJsonObject } from "./positioned_file.ts";
+import { isFile, readJsonObject, reason } from "./positioned_file.ts";
 import { floatType, openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 import type { ModelSource } from "./source.ts";
 import { readHfTokenizer } from "./tokenizer.ts";
@@ -91,9 +91,10 @@ async function statOf(path: string): Promise<Deno.FileInfo> {
   try {
     return await Deno.stat(path);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
     throw new InvalidFile(
-      `Cannot open the model ${path}: no such file or folder; wanted a Hugging Face folder or a .gguf file`,
+      `Cannot open the model ${path}: ${
+        reason(error)
+      }; wanted a Hugging Face folder or a .gguf file`,
     );
   }
 }

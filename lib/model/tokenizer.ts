@@ -14,7 +14,7 @@ import {
 } from "./chat_template.ts";
 import type { ModelConfig } from "./config.ts";
 import { isFile, readJsonObject, readTextIfPresent, reason } from "./positioned_file.ts";
-import { checkTokenizerJson } from "./tokenizer_json.ts";
+import { type CheckedTokenizerJson, checkTokenizerJson } from "./tokenizer_json.ts";
 
 type Json = Record<string, unknown>;
 
@@ -64,11 +64,13 @@ export class ChatTokenizer {
     config: Pick<ModelConfig, "vocabSize" | "eosTokens">,
     where: string,
   ) {
-    const checked = checkTokenizerJson(parts.tokenizer, config.vocabSize, where);
+    let checked: CheckedTokenizerJson;
     try {
+      checked = checkTokenizerJson(parts.tokenizer, config.vocabSize, where);
       this.tokenizer = new Tokenizer(checked.json, parts.specialTokens);
       this.tokenizer.encode("a 1");
     } catch (error) {
+      if (error instanceof InvalidFile) throw error;
       throw new InvalidFile(`Cannot use the tokenizer of ${where}: ${reason(error)}`);
     }
     this.vocabSize = checked.vocabSize;
