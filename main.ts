@@ -56,12 +56,6 @@ function readConfig(path: string | undefined): ServerConfig {
   const parsed = serverConfig.safeParse(merged);
   if (!parsed.success) throw invalidRequest(parsed.error.issues, merged);
   const config = parsed.data;
-  if (!isLoopback(config.host) && config.api_key === null) {
-    throw new Error(
-      `Cannot listen on ${config.host} without an API key: others could use this machine. ` +
-        "Set LORAPAR_API_KEY, or leave HOST at 127.0.0.1.",
-    );
-  }
   if (config.models !== null && !isFolder(config.models)) {
     throw new Error(
       `Cannot look for models in ${config.models}: it is no folder. Mend or unset LORAPAR_MODELS.`,
@@ -103,18 +97,18 @@ async function configureLog(): Promise<void> {
   });
 }
 
-function startGpuEngine(): Engine {
+function startGpuEngine({ data }: ServerConfig): Engine {
   // Without it a missing Vulkan driver falls back silently to OpenGL.
   if (Deno.build.os === "linux" && !Deno.env.get("DENO_WEBGPU_BACKEND")) {
     Deno.env.set("DENO_WEBGPU_BACKEND", "vulkan");
   }
-  return startEngine();
+  return startEngine({ choicesPath: isFolder(data) ? `${data}/kernel_choices.json` : null });
 }
 
 /** Opens the store and starts the engine. */
 function open(config: ServerConfig, shutdown: AbortSignal): AppDeps {
   const store = new Store(config.data);
-  const engine = startGpuEngine();
+  const engine = startGpuEngine(config);
   return {
     config,
     store,
@@ -145,6 +139,12 @@ function onStop(first: () => void): void {
 }
 
 async function serve(config: ServerConfig): Promise<number> {
+  if (!isLoopback(config.host) && config.api_key === null) {
+    throw new Error(
+      `Cannot listen on ${config.host} without an API key: others could use this machine. ` +
+        "Set LORAPAR_API_KEY, or leave HOST at 127.0.0.1.",
+    );
+  }
   const shutdown = new AbortController();
   const deps = open(config, shutdown.signal);
   const app = createApp(deps);
@@ -263,8 +263,8 @@ function metricsLine(data: EventRow["data"]): string {
     .map((name) => `, ${name} ${Number((data[name] as number).toPrecision(4))}`).join("");
 }
 
-async function doctor(): Promise<number> {
-  const engine = startGpuEngine();
+async function doctor(config: ServerConfig): Promise<number> {
+  const engine = startGpuEngine(config);
   try {
     printTree(await engine.run({ kind: "doctor" }));
     return 0;
@@ -324,7 +324,7 @@ async function main(args: string[]): Promise<number> {
     case "train":
       return await train(readConfig(values.config), positionals[0]!);
     case "doctor":
-      return await doctor();
+      return await doctor(readConfig(values.config));
     default:
       throw new Error(`Cannot run "${command}": there are serve, demo, train and doctor.`);
   }

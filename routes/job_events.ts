@@ -17,10 +17,12 @@ function nextEvent(deps: AppDeps, jobId: string, signal: AbortSignal): [Promise<
   const { promise, resolve } = Promise.withResolvers<void>();
   const unsubscribe = deps.queue.subscribe(jobId, resolve);
   const timer = setTimeout(resolve, deps.config.limits.heartbeat_seconds * 1000);
-  signal.addEventListener("abort", () => resolve());
+  const leave = () => resolve();
+  signal.addEventListener("abort", leave);
   return [promise, () => {
     unsubscribe();
     clearTimeout(timer);
+    signal.removeEventListener("abort", leave);
   }];
 }
 
