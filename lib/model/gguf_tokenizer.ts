@@ -145,6 +145,8 @@ function sentencePieceBpe(
   unknown: string | null,
   addSpacePrefix: boolean,
 ): Json {
+  // As llama.cpp and Llama 2's own tokenizer.json: ▁ goes in front of every piece of text, even of one
+  // that begins with a space (Transformers' import of a GGUF leaves it out there).
   const spaces = { type: "Replace", pattern: { String: " " }, content: "▁" };
   const strip = { type: "Strip", content: " ", start: 1, stop: 0 };
   return {
