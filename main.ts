@@ -2,7 +2,7 @@
 // environment, and the only place that configures the log; everything else is handed what it needs.
 
 import { configure, getConsoleSink, getLogger, getTextFormatter } from "@logtape/logtape";
-import { dirname, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import project from "./deno.json" with { type: "json" };
 import { type Engine, startEngine } from "./lib/engine/engine.ts";
@@ -14,7 +14,7 @@ import { planTrain } from "./lib/jobs/plan.ts";
 import { hasEnded, Queue } from "./lib/jobs/queue.ts";
 import type { EventRow, JobRow } from "./lib/jobs/rows.ts";
 import { Store } from "./lib/jobs/store.ts";
-import { trainSettings } from "./lib/train/settings.ts";
+import { type TrainSettings, trainSettings } from "./lib/train/settings.ts";
 import { createApp } from "./routes/app.ts";
 import type { AppDeps } from "./routes/deps.ts";
 
@@ -182,32 +182,36 @@ async function serve(config: ServerConfig): Promise<number> {
 async function importFile(store: Store, folder: string, given: string): Promise<string> {
   if (isId("file", given)) return given;
   const path = resolve(folder, given);
-  const file = await Deno.open(path, { read: true });
-  const upload = await store.writeUpload(path.split(/[\\/]/).at(-1)!, file.readable, Infinity);
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(path, { read: true });
+  } catch (error) {
+    throw new Error(`Cannot train on ${path}: ${(error as Error).message}.`);
+  }
+  const upload = await store.writeUpload(basename(path), file.readable, Infinity);
   return store.addFile({ ...upload, purpose: "fine-tune" }).id;
 }
 
-/** The training body with ids in place of paths. */
-async function withFileIds(store: Store, folder: string, body: Record<string, unknown>) {
-  const out = { ...body };
-  for (const key of ["file", "validation_file"]) {
-    if (typeof out[key] === "string") out[key] = await importFile(store, folder, out[key]);
-  }
-  const evaluate = out.evaluate as { file?: unknown } | undefined;
-  if (typeof evaluate?.file === "string") {
-    out.evaluate = { ...evaluate, file: await importFile(store, folder, evaluate.file) };
-  }
-  return out;
+/** The training with ids in place of paths. */
+async function withFileIds(store: Store, folder: string, settings: TrainSettings) {
+  const { validation_file, evaluate } = settings;
+  const idOf = (given: string) => importFile(store, folder, given);
+  return {
+    ...settings,
+    file: await idOf(settings.file),
+    validation_file: validation_file === undefined ? undefined : await idOf(validation_file),
+    evaluate: evaluate && { ...evaluate, file: await idOf(evaluate.file) },
+  };
 }
 
 async function train(config: ServerConfig, path: string): Promise<number> {
   const body = readJson(path);
+  const parsed = trainSettings.safeParse(body);
+  if (!parsed.success) throw invalidRequest(parsed.error.issues, body);
   const deps = open(config, new AbortController().signal);
   try {
-    const request = await withFileIds(deps.store, dirname(resolve(path)), body);
-    const parsed = trainSettings.safeParse(request);
-    if (!parsed.success) throw invalidRequest(parsed.error.issues, request);
-    const { id } = deps.queue.submit(await planTrain(deps, parsed.data));
+    const request = await withFileIds(deps.store, dirname(resolve(path)), parsed.data);
+    const { id } = deps.queue.submit(await planTrain(deps, request));
     onStop(() => deps.queue.cancel(deps.store.job(id)!));
     const job = await printUntilEnd(deps, id);
     if (job.error) console.error(`${job.id} failed: ${job.error.message}`);
