@@ -1,0 +1,201 @@
+// Samples to tokens through the model's own chat template, with the loss on the answer only:
+// tokens = prompt (with the generation prompt) + answer + end of turn; tokens at index >= promptLength
+// are scored. Same tokens and mask as TRL's SFTTrainer with completion_only_loss (what the template
+// writes after the end-of-turn token is scored too). Two differences, both on purpose: a prompt is
+// never cut at a token that merged with the answer (TRL then trains on a prompt that generation never
+// sees), and a sample that is too long is refused unless the caller asks otherwise (TRL cuts it, which
+// teaches answers without an end). Left out: loss on earlier assistant turns.
+
+import { InvalidRequest } from "../errors.ts";
+import type { ChatTokenizer } from "../model/tokenizer.ts";
+import type { Message, Sample } from "./record.ts";
+
+/** What rendering needs of a model's tokenizer. */
+export type RenderTokenizer = Pick<
+  ChatTokenizer,
+  "encode" | "renderChat" | "encodeChat" | "eosTokens"
+>;
+
+export interface RenderedSample {
+  /** (T) u32 token ids. */
+  tokens: Uint32Array;
+  /** Tokens before the answer, at least 1; the rest of `tokens` is scored. */
+  promptLength: number;
+}
+
+/** What happens to a sample that is too long: an error, a cut, or it is left out. */
+export type TooLong = "refuse" | "truncate" | "skip";
+
+/** What `render…s` gives: the samples kept, in order, and what became of the others. */
+export interface Rendered<T> {
+  samples: T[];
+  /** Of each kept sample, its index in the input. */
+  indices: number[];
+  truncated: number;
+  skipped: number;
+}
+
+export interface RenderSettings {
+  maxLength: number;
+  /** Put before every conversation that has no system message. */
+  systemPrompt?: string | null;
+  /** "refuse" by default. "truncate" drops the end of the answer, and skips where no answer is left. */
+  tooLong?: TooLong;
+}
+
+export interface PromptSettings {
+  maxPromptLength: number;
+  systemPrompt?: string | null;
+  /** "refuse" by default. "truncate" drops the beginning of the prompt, as TRL once did. */
+  tooLong?: TooLong;
+}
+
+/**
+ * Renders one sample whole, whatever its length.
+ * @throws {InvalidRequest} when it has no answer, or nothing comes before the answer.
+ */
+export function renderSample(
+  sample: Sample,
+  tokenizer: RenderTokenizer,
+  index: number,
+  systemPrompt: string | null = null,
+): RenderedSample {
+  if (sample.answer === null) {
+    throw new InvalidRequest(
+      `Cannot train on sample ${index}: it has no answer; add one or drop the sample`,
+    );
+  }
+  const prompt = withSystemPrompt(sample.prompt, systemPrompt);
+  const promptTokens = encodePrompt(prompt, tokenizer, index);
+  const conversation: Message[] = [...prompt, { role: "assistant", content: sample.answer }];
+  const whole = tokenizer.encodeChat(conversation, { addGenerationPrompt: false });
+  const answerTokens = startsWith(whole, promptTokens)
+    ? whole.slice(promptTokens.length)
+    : encodeAnswerApart(prompt, conversation, sample.answer, tokenizer);
+  // Without an end the model never learns to stop; some templates leave it to the tokenizer.
+  if (!answerTokens.some((token) => tokenizer.eosTokens.includes(token))) {
+    answerTokens.push(...tokenizer.eosTokens.slice(0, 1));
+  }
+  return {
+    tokens: Uint32Array.from([...promptTokens, ...answerTokens]),
+    promptLength: promptTokens.length,
+  };
+}
+
+/**
+ * Renders samples for SFT and importance.
+ * @throws {InvalidRequest} when a sample has no answer, one is too long and that is refused, or none
+ * is left.
+ */
+export function renderSamples(
+  samples: Sample[],
+  tokenizer: RenderTokenizer,
+  { maxLength, systemPrompt = null, tooLong = "refuse" }: RenderSettings,
+): Rendered<RenderedSample> {
+  const all = samples.map((sample, index) => renderSample(sample, tokenizer, index, systemPrompt));
+  return limit(all, maxLength, "max_length", tooLong, {
+    length: ({ tokens }) => tokens.length,
+    cut: ({ tokens, promptLength }) =>
+      promptLength < maxLength ? { tokens: tokens.slice(0, maxLength), promptLength } : null,
+    describe: ({ tokens, promptLength }) =>
+      `${tokens.length} tokens (${promptLength} of prompt, ${
+        tokens.length - promptLength
+      } of answer)`,
+  });
+}
+
+/**
+ * Renders prompts, each (T) u32 up to and with the generation prompt, for generation.
+ * @throws {InvalidRequest} when one is too long and that is refused, or none is left.
+ */
+export function renderPrompts(
+  samples: Sample[],
+  tokenizer: RenderTokenizer,
+  { maxPromptLength, systemPrompt = null, tooLong = "refuse" }: PromptSettings,
+): Rendered<Uint32Array> {
+  const all = samples.map(({ prompt }, index) =>
+    Uint32Array.from(encodePrompt(withSystemPrompt(prompt, systemPrompt), tokenizer, index))
+  );
+  return limit(all, maxPromptLength, "max_prompt_length", tooLong, {
+    length: (tokens) => tokens.length,
+    cut: (tokens) => tokens.slice(tokens.length - maxPromptLength),
+    describe: (tokens) => `${tokens.length} tokens of prompt`,
+  });
+}
+
+function withSystemPrompt(prompt: Message[], systemPrompt: string | null): Message[] {
+  if (systemPrompt === null || prompt.some(({ role }) => role === "system")) return prompt;
+  return [{ role: "system", content: systemPrompt }, ...prompt];
+}
+
+function encodePrompt(prompt: Message[], tokenizer: RenderTokenizer, index: number): number[] {
+  const tokens = tokenizer.encodeChat(prompt, { addGenerationPrompt: true });
+  if (tokens.length === 0) {
+    throw new InvalidRequest(
+      `Cannot render sample ${index}: its prompt has no token to predict from`,
+    );
+  }
+  return tokens;
+}
+
+/** The answer's tokens when those of the whole conversation don't begin with those of the prompt. */
+function encodeAnswerApart(
+  prompt: Message[],
+  conversation: Message[],
+  answer: string,
+  tokenizer: RenderTokenizer,
+): number[] {
+  // Where only tokens merged across the border, the text still tells what the template adds.
+  const before = tokenizer.renderChat(prompt, { addGenerationPrompt: true });
+  const whole = tokenizer.renderChat(conversation, { addGenerationPrompt: false });
+  const rest = whole.startsWith(before) ? whole.slice(before.length) : answer;
+  return tokenizer.encode(rest, { addSpecial: false });
+}
+
+function startsWith(whole: number[], start: number[]): boolean {
+  return whole.length > start.length && start.every((token, index) => whole[index] === token);
+}
+
+/** Applies one rule to everything longer than `max` tokens. */
+function limit<T>(
+  all: T[],
+  max: number,
+  name: "max_length" | "max_prompt_length",
+  tooLong: TooLong,
+  { length, cut, describe }: {
+    length(sample: T): number;
+    cut(sample: T): T | null;
+    describe(sample: T): string;
+  },
+): Rendered<T> {
+  const tooLongOnes = all.map((_, index) => index).filter((index) => length(all[index]) > max);
+  if (tooLong === "refuse" && tooLongOnes.length > 0) {
+    const [first] = tooLongOnes;
+    const longest = tooLongOnes.reduce((most, index) => Math.max(most, length(all[index])), 0);
+    throw new InvalidRequest(
+      `Cannot use sample ${first}: it has ${describe(all[first])}, ${name} is ${max}; ` +
+        `${tooLongOnes.length} of ${all.length} samples are too long, the longest has ${longest}. ` +
+        `Set ${name} to ${longest} or drop them`,
+      name,
+    );
+  }
+  const samples: T[] = [], indices: number[] = [];
+  let truncated = 0;
+  for (const [index, sample] of all.entries()) {
+    const fits = length(sample) <= max;
+    const kept = fits ? sample : tooLong === "truncate" ? cut(sample) : null;
+    if (kept === null) continue;
+    if (!fits) truncated++;
+    samples.push(kept);
+    indices.push(index);
+  }
+  if (samples.length === 0) {
+    throw new InvalidRequest(
+      all.length === 0
+        ? "Cannot go on without samples: none was given"
+        : `Cannot go on without samples: none of ${all.length} fits ${name} = ${max}; raise it`,
+      name,
+    );
+  }
+  return { samples, indices, truncated, skipped: all.length - samples.length };
+}
