@@ -17,11 +17,12 @@ export function symmetricEigen(matrix: readonly (readonly number[])[]): Symmetri
     throw new RangeError("Cannot find eigenvalues: the matrix holds NaN or Inf");
   }
   tridiagonalise(v, d, e);
-  diagonalise(v, d, e);
+  const w = v.map((_, k) => Float64Array.from(v, (row) => row[k]));
+  diagonalise(w, d, e);
   const order = Array.from(d.keys()).sort((a, b) => d[b] - d[a]);
   const vectors = new Float64Array(n * n);
   for (let i = 0; i < n; i++) {
-    for (let k = 0; k < n; k++) vectors[i * n + k] = v[i][order[k]];
+    for (let k = 0; k < n; k++) vectors[i * n + k] = w[order[k]][i];
   }
   return { values: Float64Array.from(order, (k) => d[k]), vectors };
 }
@@ -110,8 +111,8 @@ function accumulate(v: Float64Array[], d: Float64Array, n: number): void {
   v[n - 1][n - 1] = 1;
 }
 
-/** d becomes the eigenvalues, the columns of v the eigenvectors (tql2). */
-function diagonalise(v: Float64Array[], d: Float64Array, e: Float64Array): void {
+/** d becomes the eigenvalues, the rows of w the eigenvectors (tql2, transposed for locality). */
+function diagonalise(w: Float64Array[], d: Float64Array, e: Float64Array): void {
   const n = d.length;
   e.copyWithin(0, 1);
   e[n - 1] = 0;
@@ -147,12 +148,7 @@ function diagonalise(v: Float64Array[], d: Float64Array, e: Float64Array): void 
         c = p / r;
         p = c * d[i] - s * g;
         d[i + 1] = h + s * (c * g + s * d[i]);
-        for (let k = 0; k < n; k++) {
-          const row = v[k];
-          h = row[i + 1];
-          row[i + 1] = s * row[i] + c * h;
-          row[i] = c * row[i] - s * h;
-        }
+        rotate(w[i], w[i + 1], c, s);
       }
       p = -s * s2 * c3 * start * e[l] / next;
       e[l] = s * p;
@@ -160,5 +156,13 @@ function diagonalise(v: Float64Array[], d: Float64Array, e: Float64Array): void 
     }
     d[l] += shift;
     e[l] = 0;
+  }
+}
+
+function rotate(a: Float64Array, b: Float64Array, c: number, s: number): void {
+  for (let k = 0; k < a.length; k++) {
+    const next = b[k];
+    b[k] = s * a[k] + c * next;
+    a[k] = c * a[k] - s * next;
   }
 }

@@ -11,6 +11,8 @@ const blockSize = 8;
 const angleTolerance = 1e-6;
 /** Below this, relative to the largest eigenvalue, a gap counts as none: equal singular values. */
 const smallestGap = 1e-6;
+/** Up to this many columns W'W is formed once: real weights need so many steps that it pays. */
+const largestGram = 1024;
 
 export interface TruncatedSvd {
   /** (rows, rank) row-major; a column of a zero singular value is zero. */
@@ -21,48 +23,57 @@ export interface TruncatedSvd {
   v: Float64Array;
 }
 
-/** The `rank` largest singular triples of `matrix` (rows, columns) f32, row-major. */
+/** The `rank` largest singular triples of `weight` (rows, columns), row-major. */
 export function truncatedSvd(
-  matrix: Float32Array,
+  weight: Float32Array | Float64Array,
   rows: number,
   columns: number,
   rank: number,
   random: RandomGenerator,
 ): TruncatedSvd {
   if (rows < columns) {
-    const flipped = truncatedSvd(transpose(matrix, rows, columns), columns, rows, rank, random);
+    const flipped = truncatedSvd(transpose(weight, rows, columns), columns, rows, rank, random);
     return { u: flipped.v, s: flipped.s, v: flipped.u };
   }
-  const transposed = transpose(matrix, rows, columns);
-  const limit = Math.min(columns, Math.max(rank, 1) + 100 * blockSize);
-  /** Columns of the basis, each of `columns` numbers; and W'W times each. */
+  const matrix = Float64Array.from(weight);
+  const normalTimes = normalOperator(matrix, rows, columns);
+  /** Orthonormal vectors of `columns` numbers; and W'W times each. */
   const basis: Float64Array[] = [];
   const images: Float64Array[] = [];
   let projected: number[][] = [];
   let block = randomBlock(columns, Math.min(blockSize, columns), random);
-  let ritz: SymmetricEigen = { values: new Float64Array(0), vectors: new Float64Array(0) };
-
-  for (let round = 0; basis.length < limit; round++) {
+  for (let nextCheck = Math.max(4 * blockSize, rank + blockSize);;) {
     orthogonalise(block, basis, random);
-    block = block.slice(0, limit - basis.length);
     const first = basis.length;
     basis.push(...block);
-    images.push(...multiply(transposed, columns, rows, multiply(matrix, rows, columns, block)));
+    images.push(...normalTimes(block));
     projected = extend(projected, basis, images, first);
     const size = basis.length;
-    const residuals = images.slice(first).map((image) => image.slice());
-    if (size === columns || size === limit || (size >= rank + blockSize && round % 2 === 1)) {
-      ritz = symmetricEigen(projected);
-      if (size === columns || converged(ritz, residuals, basis, first, rank)) break;
+    block = images.slice(first, first + columns - size).map((image) => image.slice());
+    if (size < nextCheck && size < columns) continue;
+    nextCheck = 1.2 * size;
+    const ritz = symmetricEigen(projected);
+    if (size === columns || converged(ritz, images.slice(first), basis, first, rank)) {
+      return triples(matrix, rows, columns, rank, basis, ritz);
     }
-    block = residuals;
   }
-  return triples(matrix, rows, columns, rank, basis, ritz);
+}
+
+type Operator = (vectors: Float64Array[]) => Float64Array[];
+
+/** W'W times up to eight vectors. */
+function normalOperator(matrix: Float64Array, rows: number, columns: number): Operator {
+  const transposed = transpose(matrix, rows, columns);
+  if (columns <= largestGram) {
+    const normal = gram(transposed, columns, rows);
+    return (vectors) => multiply(normal, columns, columns, vectors);
+  }
+  return (vectors) => multiply(transposed, columns, rows, multiply(matrix, rows, columns, vectors));
 }
 
 /**
  * The residual of a Ritz pair lies in the part of the last block's images outside the basis; its norm
- * over the gap to the next eigenvalue bounds the angle (Davis and Kahan).
+ * over the gap to the first unwanted eigenvalue bounds its angle (Davis and Kahan).
  */
 function converged(
   { values, vectors }: SymmetricEigen,
@@ -74,18 +85,16 @@ function converged(
   const size = values.length;
   const outside = lastImages.map((image) => image.slice());
   for (const column of outside) removeProjection(column, basis);
-  const gap = values[rank - 1] - values[Math.min(rank, size - 1)];
-  const allowed = angleTolerance * Math.max(gap, smallestGap * values[0]);
-  let worst = 0;
-  for (let k = 0; k < Math.min(rank, size); k++) {
+  for (let k = 0; k < rank; k++) {
     const residual = new Float64Array(basis[0].length);
     for (const [j, column] of outside.entries()) {
       const weight = vectors[(first + j) * size + k];
       for (let i = 0; i < residual.length; i++) residual[i] += weight * column[i];
     }
-    worst = Math.max(worst, Math.sqrt(dot(residual, residual)));
+    const gap = Math.max(values[k] - values[rank], smallestGap * values[0]);
+    if (Math.sqrt(dot(residual, residual)) > angleTolerance * gap) return false;
   }
-  return worst <= allowed;
+  return true;
 }
 
 /** Adds the rows and columns of the new basis vectors to basis' W'W basis. */
@@ -108,7 +117,7 @@ function extend(
 }
 
 function triples(
-  matrix: Float32Array,
+  matrix: Float64Array,
   rows: number,
   columns: number,
   rank: number,
@@ -143,7 +152,7 @@ function triples(
 
 /** matrix (rows, columns) times up to eight vectors of `columns`; each product has `rows` numbers. */
 function multiply(
-  matrix: Float32Array,
+  matrix: Float64Array,
   rows: number,
   columns: number,
   vectors: Float64Array[],
@@ -165,7 +174,7 @@ function multiply(
 
 /** Eight dot products with one row at once: one read of the matrix serves eight sums. */
 function multiplyRow(
-  matrix: Float32Array,
+  matrix: Float64Array,
   from: number,
   columns: number,
   x: Float64Array,
@@ -211,16 +220,15 @@ function orthogonalise(
   for (const column of block) {
     if (before.length >= column.length) break;
     let norm = Math.sqrt(dot(column, column));
-    let left = 0;
-    for (let attempt = 0; attempt < 4; attempt++) {
+    for (let attempt = 0;; attempt++) {
       removeProjection(column, before);
-      removeProjection(column, before);
-      left = Math.sqrt(dot(column, column));
-      if (left > 1e-13 * norm && left > 0) break;
+      const left = Math.sqrt(dot(column, column));
+      for (let i = 0; i < column.length; i++) column[i] /= left;
+      // Twice is enough (Kahan and Parlett), unless nothing but rounding was left.
+      if (left > 1e-10 * norm || attempt > 3) break;
       for (let i = 0; i < column.length; i++) column[i] = random.normal();
-      norm = Math.sqrt(column.length);
+      norm = Math.sqrt(dot(column, column));
     }
-    for (let i = 0; i < column.length; i++) column[i] /= left;
     removeProjection(column, before);
     const unit = Math.sqrt(dot(column, column));
     for (let i = 0; i < column.length; i++) column[i] /= unit;
@@ -248,8 +256,53 @@ function dot(a: Float64Array, b: Float64Array): number {
   return s0 + s1 + s2 + s3;
 }
 
-function transpose(matrix: Float32Array, rows: number, columns: number): Float32Array {
-  const result = new Float32Array(matrix.length);
+/** a a' of a (size, length), symmetric, two rows by four at once. */
+function gram(a: Float64Array, size: number, length: number): Float64Array {
+  const result = new Float64Array(size * size);
+  for (let i = 0; i < size; i += 2) {
+    for (let j = 0; j <= i + 1; j += 4) gramTile(a, size, length, i, j, result);
+  }
+  for (let i = 0; i < size; i++) {
+    for (let j = 0; j < i; j++) result[j * size + i] = result[i * size + j];
+  }
+  return result;
+}
+
+function gramTile(
+  a: Float64Array,
+  size: number,
+  length: number,
+  i: number,
+  j: number,
+  result: Float64Array,
+): void {
+  const row = (index: number) => Math.min(index, size - 1) * length;
+  const i1 = row(i + 1) - row(i), from = row(i);
+  const j0 = row(j) - from, j1 = row(j + 1) - from, j2 = row(j + 2) - from, j3 = row(j + 3) - from;
+  let s00 = 0, s01 = 0, s02 = 0, s03 = 0, s10 = 0, s11 = 0, s12 = 0, s13 = 0;
+  for (let k = from; k < from + length; k++) {
+    const x0 = a[k], x1 = a[k + i1];
+    const y0 = a[k + j0], y1 = a[k + j1], y2 = a[k + j2], y3 = a[k + j3];
+    s00 += x0 * y0;
+    s01 += x0 * y1;
+    s02 += x0 * y2;
+    s03 += x0 * y3;
+    s10 += x1 * y0;
+    s11 += x1 * y1;
+    s12 += x1 * y2;
+    s13 += x1 * y3;
+  }
+  const count = Math.min(4, size - j);
+  result.set([s00, s01, s02, s03].slice(0, count), i * size + j);
+  if (i + 1 < size) result.set([s10, s11, s12, s13].slice(0, count), (i + 1) * size + j);
+}
+
+function transpose(
+  matrix: Float32Array | Float64Array,
+  rows: number,
+  columns: number,
+): Float64Array {
+  const result = new Float64Array(matrix.length);
   const tile = 32;
   for (let i0 = 0; i0 < rows; i0 += tile) {
     for (let j0 = 0; j0 < columns; j0 += tile) {
