@@ -40,8 +40,11 @@ function revive(error: TaskError): Error {
   return new Error(error.message);
 }
 
-/** Starts the Worker. @throws {GpuError} later, from `run`, when no adapter can be had. */
-export function startEngine(): Engine {
+/**
+ * Starts the Worker. `choicesPath` is where measured kernel choices are kept between runs.
+ * @throws {GpuError} later, from `run`, when no adapter can be had.
+ */
+export function startEngine({ choicesPath = null }: { choicesPath?: string | null } = {}): Engine {
   const worker = new Worker(new URL("./worker.ts", import.meta.url), {
     type: "module",
     name: "engine",
@@ -67,6 +70,8 @@ export function startEngine(): Engine {
   };
 
   const send = (request: EngineRequest) => worker.postMessage(request);
+
+  send({ type: "open", choicesPath });
 
   return {
     run(task, onEvent, signal) {

@@ -9,6 +9,8 @@ import type { EvaluateSettings, TrainSettings } from "../train/settings.ts";
 export interface ModelReference {
   /** The id the user gave. */
   id: string;
+  /** The id of the base; a base is its own. */
+  baseId: string;
   /** A Hugging Face folder or a .gguf file. */
   path: string;
   /** A folder that holds adapter_config.json and adapter_model.safetensors, or null. */
@@ -225,6 +227,8 @@ export interface TaskError {
 
 /** Server to engine. */
 export type EngineRequest =
+  /** Sent first: where kernel choices are kept between runs, or null to measure anew. */
+  | { type: "open"; choicesPath: string | null }
   | { type: "run"; id: string; task: Task; cancel: SharedArrayBuffer }
   | { type: "close" };
 

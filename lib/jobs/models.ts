@@ -52,7 +52,8 @@ async function basesIn(
     const created = await changedAt(isGguf ? path : `${path}/config.json`);
     if (created === null) continue;
     const id = idOf(isGguf ? name.slice(0, -".gguf".length) : name);
-    found.push({ id, kind: "base", created, owner, reference: { id, path, adapterFolder: null } });
+    const reference = { id, baseId: id, path, adapterFolder: null };
+    found.push({ id, kind: "base", created, owner, reference });
   }
   return found;
 }
@@ -97,6 +98,7 @@ export class Models {
       owner: "user",
       reference: {
         id: row.model,
+        baseId: base.id,
         path: base.reference.path,
         adapterFolder: this.store.resolve(row.folder),
       },

@@ -284,23 +284,34 @@ function checkTrain(request: TrainSettings): void {
   }
 }
 
+/** What goes on from an adapter has its elements, and so its settings, already. */
+function checkContinued({ model, lora, partition }: TrainSettings): void {
+  if (lora === undefined && (typeof partition === "string" || partition === null)) return;
+  throw new InvalidRequest(
+    `Cannot start a new adapter on "${model}": it carries one, and training goes on from it. Give the ` +
+      'id of its partition as "partition", or null to train all its elements, and no "lora".',
+    lora === undefined ? "partition" : "lora",
+  );
+}
+
 export async function planTrain(
   deps: PlanDeps,
   asked: TrainSettings,
   dryRun = false,
 ): Promise<Plan<TrainTask>> {
-  const request = withPartition(asked);
+  const { kind, reference: model } = await deps.models.get(asked.model);
+  if (kind === "trained") checkContinued(asked);
+  const request = kind === "trained" ? asked : withPartition(asked);
   checkTrain(request);
-  const model = await baseReference(deps.models, request.model);
   const id = typeof request.partition === "string" ? request.partition : null;
   const partition = id === null ? null : requirePartition(deps.store, id, "partition");
-  if (partition && partition.model !== request.model) {
+  if (partition && partition.model !== model.baseId) {
     throw new InvalidRequest(
       `Cannot train "${request.model}" by ${partition.id}: that partition is of "${partition.model}".`,
       "partition",
     );
   }
-  const modelName = request.suffix === undefined ? undefined : `${request.model}:${request.suffix}`;
+  const modelName = request.suffix === undefined ? undefined : `${model.baseId}:${request.suffix}`;
   if (modelName !== undefined && !dryRun && deps.store.adapterOfModel(modelName)) {
     throw new InvalidRequest(
       `Cannot name the model "${modelName}": there is one. Choose another suffix, or delete its adapter.`,
@@ -323,6 +334,7 @@ export async function planTrain(
     modelName,
     uses: [
       request.file,
+      model.id,
       ...[request.validation_file, request.evaluate?.file, id].filter((used) =>
         typeof used === "string"
       ),

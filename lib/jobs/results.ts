@@ -39,7 +39,7 @@ function registerTraining(store: Store, jobId: string, task: TrainTask, result: 
   const partition = result.partitionFolder === null ? null : registerPartition(store, {
     jobId,
     sourceId: null,
-    model: request.model,
+    model: task.model.baseId,
     folder: `jobs/${jobId}/${result.partitionFolder}`,
     report: JSON.parse(
       Deno.readTextFileSync(`${task.outputFolder}/${result.partitionFolder}/partition.json`),
@@ -49,8 +49,8 @@ function registerTraining(store: Store, jobId: string, task: TrainTask, result: 
   const adapter = store.addAdapter({
     id,
     job_id: jobId,
-    base: request.model,
-    model: `${request.model}:${request.suffix ?? id}`,
+    base: task.model.baseId,
+    model: `${task.model.baseId}:${request.suffix ?? id}`,
     partition_id: partition?.id ?? task.partition?.id ?? null,
     folder: `jobs/${jobId}/${result.adapterFolder}`,
     phases: result.phases,

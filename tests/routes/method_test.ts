@@ -149,7 +149,8 @@ Deno.test("train: the job, its plan, and what is refused", async () => {
     [{ partition: "part-1" }, 400, "partition"],
     [{ suffix: "Not OK" }, 400, "suffix"],
     [{ suffix: "one" }, 409, "suffix"],
-    [{ model: "lorapar-tiny:one" }, 400, "model"],
+    [{ model: "lorapar-tiny:one" }, 400, "partition"],
+    [{ model: "lorapar-tiny:one", partition: null, lora: {} }, 400, "lora"],
     [{ file: "file-1" }, 400, "file"],
     [
       { evaluate: { file, grader: { type: "regex", pattern: "(" } } },
@@ -175,6 +176,17 @@ Deno.test("train takes a partition by its id, of the same model only", async () 
   const file = await f.base.upload("{}\n");
   const body = { model: "lorapar-teacher-a", file, partition: first.result.partition };
   assertEquals((await refusal(f, "/v1/train", body)).slice(0, 2), [400, "partition"]);
+});
+
+Deno.test("train goes on from a trained model's adapter", async () => {
+  await using f = await appFixture();
+  const first = await f.trained({ suffix: "one" });
+  const { partition } = first.result;
+  const second = await f.trained({ model: "lorapar-tiny:one", partition, suffix: "two" });
+  assertStrictEquals(second.result.model, "lorapar-tiny:two");
+  const task = f.base.engine.tasks.at(-1)!;
+  assert(task.kind === "train" && task.model.adapterFolder !== null);
+  assertEquals([task.model.baseId, task.request.lora], ["lorapar-tiny", undefined]);
 });
 
 Deno.test("evaluate answers the accuracy and a file of answers", async () => {

@@ -20,6 +20,7 @@ Deno.test("models: folders with config.json and .gguf files, beside the embedded
       ]],
     );
     assertEquals((await f.models.get("small.Q4_1")).reference, {
+      baseId: "small.Q4_1",
       id: "small.Q4_1",
       path: `${models}/small.Q4_1.gguf`,
       adapterFolder: null,

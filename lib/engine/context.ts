@@ -1,0 +1,39 @@
+// What every task of the engine is given: the GPU and its models, turns on it, and a way to tell the
+// server what happens.
+
+import type { Gpu } from "../../kernels/gpu/gpu.ts";
+import { Cancelled } from "../errors.ts";
+import type { TaskEvent } from "./messages.ts";
+import type { ModelCache } from "./model_cache.ts";
+import type { Turns } from "./turns.ts";
+
+export interface TaskContext {
+  gpu: Gpu;
+  models: ModelCache;
+  turns: Turns;
+  emit(event: TaskEvent): void;
+  /** @throws {Cancelled} once the user has cancelled. */
+  checkCancelled(): void;
+}
+
+/** Reads the flag the server sets; a busy Worker cannot receive messages. */
+export function cancelCheck(flag: SharedArrayBuffer): () => void {
+  const word = new Int32Array(flag);
+  return () => {
+    if (Atomics.load(word, 0) === 1) throw new Cancelled("Cancelled by request.");
+  };
+}
+
+/** Emits progress with an estimate from the pace so far. */
+export function progressOf(
+  context: Pick<TaskContext, "emit">,
+  phase: string,
+  unit: string,
+): (done: number, total: number) => void {
+  const begin = performance.now();
+  return (done, total) => {
+    const seconds = (performance.now() - begin) / 1000;
+    const etaSeconds = done > 0 ? Math.round(seconds / done * (total - done)) : null;
+    context.emit({ type: "progress", progress: { phase, done, total, unit, etaSeconds } });
+  };
+}
