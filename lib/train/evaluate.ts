@@ -1,0 +1,64 @@
+// Accuracy on held-out samples: greedy (or sampled) answers, graded one by one.
+
+import { renderPrompts } from "../data/render.ts";
+import type { Sample } from "../data/record.ts";
+import { generate, type GenerateHooks } from "../model/generate.ts";
+import type { Policy } from "../model/pass.ts";
+import type { ChatTokenizer } from "../model/tokenizer.ts";
+import type { Gpu } from "../../kernels/gpu/gpu.ts";
+
+/** Prompts generated side by side. */
+const batchSize = 32;
+
+export interface Answer {
+  sample: Sample;
+  text: string;
+  tokens: number;
+  truncated: boolean;
+}
+
+/** Answers every sample, in order; `onAnswers` is told how many are done. */
+export async function answerAll(
+  gpu: Gpu,
+  policy: Policy,
+  tokenizer: ChatTokenizer,
+  samples: Sample[],
+  { maxTokens, temperature, seed, systemPrompt }: {
+    maxTokens: number;
+    temperature: number;
+    seed: number;
+    systemPrompt: string | null;
+  },
+  hooks: GenerateHooks & { onAnswers(done: number, total: number): void },
+): Promise<Answer[]> {
+  const { config } = policy.decoder;
+  const { samples: prompts } = renderPrompts(samples, tokenizer, {
+    maxPromptLength: Math.max(1, config.maxPositions - maxTokens),
+    systemPrompt,
+  });
+  const answers: Answer[] = [];
+  for (let first = 0; first < samples.length; first += batchSize) {
+    const some = prompts.slice(first, first + batchSize);
+    const sampled = await generate(gpu, policy, {
+      prompts: some,
+      completionsPerPrompt: 1,
+      maxNewTokens: maxTokens,
+      temperature,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      seed: seed + first,
+      eosTokens: config.eosTokens,
+    }, hooks);
+    sampled.forEach(({ tokens, finished }, i) =>
+      answers.push({
+        sample: samples[first + i],
+        text: tokenizer.decode([...tokens], { skipSpecial: true }),
+        tokens: tokens.length,
+        truncated: !finished,
+      })
+    );
+    hooks.onAnswers(answers.length, samples.length);
+  }
+  return answers;
+}

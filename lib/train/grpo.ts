@@ -1,0 +1,316 @@
+// Phase 2, group relative policy optimization (Shao et al. 2024, arXiv 2402.03300) on System 2, from
+// phase 1's adapter, over the elements active for System 2. Names follow TRL's GRPOConfig.
+//   1. Sample num_generations completions for each prompt of the step.
+//   2. Score them; advantage = (r - mean_group) / (std_group + 1e-4).
+//   3. num_iterations updates on the clipped surrogate, less beta times the KL to the starting policy.
+// The three losses differ only in a token's weight (`tokenWeights`). Left out: importance sampling by
+// sequence, and TRL's optional ratio on the KL term (use_bias_correction_kl), which is not GRPO's.
+
+import type { Tensor } from "../../kernels/gpu/tensor.ts";
+import { pack, type PackedBatch, planBatches } from "../data/pack.ts";
+import type { Sample } from "../data/record.ts";
+import type { Adapter } from "../lora/adapter.ts";
+import { generate } from "../model/generate.ts";
+import { type DeviceBatch, pass, releaseBatch, uploadBatch } from "../model/pass.ts";
+import type { ChatTokenizer } from "../model/tokenizer.ts";
+import {
+  deviationOf,
+  groupAdvantages,
+  grpoPass,
+  meanOf,
+  type ScoredPolicy,
+  tokenWeights,
+} from "./grpo_loss.ts";
+import {
+  learningRate,
+  type PhaseContext,
+  type PhaseResult,
+  requireFinite,
+  tokensPerPass,
+  totalSteps,
+} from "./phase.ts";
+import { scoreCompletion } from "./rewards.ts";
+import type { GrpoSettings } from "./settings.ts";
+import { epochs } from "./sft.ts";
+
+/** A prompt and the sample that its completions are scored against. */
+export interface GrpoPrompt {
+  tokens: Uint32Array;
+  sample: Sample;
+}
+
+/** A sampled completion with what became of it. */
+export interface Rollout {
+  prompt: GrpoPrompt;
+  /** Ends with an end-of-turn token unless cut off. */
+  completion: Uint32Array;
+  text: string;
+  truncated: boolean;
+  reward: number;
+  rewards: Record<string, number>;
+  advantage: number;
+}
+
+/** Trains on prompts. @throws {NumericError} @throws {Cancelled} @throws {GpuError} */
+export async function trainGrpo(
+  context: PhaseContext,
+  prompts: GrpoPrompt[],
+  tokenizer: ChatTokenizer,
+  settings: GrpoSettings,
+): Promise<PhaseResult> {
+  const completions = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
+  const promptsPerStep = Math.max(1, Math.floor(completions / settings.num_generations));
+  const total = totalSteps(settings, prompts.length, promptsPerStep, settings.num_iterations);
+  const batches = epochs(prompts.length, promptsPerStep, context.seed);
+  const reference = settings.beta > 0 ? snapshot(context) : null;
+  let tokens = 0;
+  let step = 0;
+  let metrics: Record<string, number> = {};
+
+  while (step < total) {
+    context.checkCancelled();
+    const chosen = batches.next().value.map((index) => prompts[index]);
+    const begin = performance.now();
+    const rollouts = await context.turn(() =>
+      rollOut(context, chosen, tokenizer, settings, context.seed + step)
+    );
+    const generationSeconds = (performance.now() - begin) / 1000;
+    for (const rollout of rollouts) context.onSample(describeRollout(rollout, step + 1));
+    const generated = rollouts.reduce((sum, { completion }) => sum + completion.length, 0);
+    const trained = rollouts.reduce(
+      (sum, { completion, prompt }) => sum + completion.length + prompt.tokens.length,
+      0,
+    );
+
+    const updates = updateBatches(rollouts, settings);
+    const oldValues: Tensor[] = [];
+    for (let iteration = 0; iteration < settings.num_iterations && step < total; iteration++) {
+      const trainingBegin = performance.now();
+      const rate = learningRate(settings, step, total);
+      const update = await context.turn(() =>
+        grpoStep(context, { updates, oldValues, reference, iteration }, settings, rate)
+      );
+      step++;
+      tokens += trained;
+      metrics = {
+        ...update,
+        ...rolloutMetrics(rollouts, settings),
+        learning_rate: rate,
+        generation_tokens_per_s: generated / generationSeconds,
+        training_tokens_per_s: trained / (performance.now() - trainingBegin) * 1000,
+      };
+      requireFinite(metrics, "GRPO", step);
+      context.onMetrics(step, metrics);
+      context.onProgress(step, total);
+    }
+    context.gpu.release(...oldValues);
+    tokens += generated;
+  }
+  if (reference) context.gpu.release(reference.phi);
+  return { steps: total, tokens, metrics };
+}
+
+/** The policy as it is now, frozen: what the KL is measured to. */
+function snapshot({ gpu, adapter }: PhaseContext): Adapter {
+  const phi = gpu.tensor("grpo.reference", adapter.phi.shape);
+  gpu.copy(adapter.phi, phi);
+  return { ...adapter, phi, grad: null };
+}
+
+/** Samples num_generations completions a prompt, scores them and gives each its advantage. */
+async function rollOut(
+  { gpu, decoder, adapter, checkCancelled }: PhaseContext,
+  prompts: GrpoPrompt[],
+  tokenizer: ChatTokenizer,
+  settings: GrpoSettings,
+  seed: number,
+): Promise<Rollout[]> {
+  const G = settings.num_generations;
+  const sampled = await generate(gpu, { decoder, adapter }, {
+    prompts: prompts.map(({ tokens }) => tokens),
+    completionsPerPrompt: G,
+    maxNewTokens: settings.max_completion_length,
+    temperature: settings.temperature,
+    topK: settings.top_k,
+    topP: settings.top_p,
+    minP: settings.min_p,
+    seed,
+    eosTokens: decoder.config.eosTokens,
+  }, { checkCancelled });
+  return prompts.flatMap((prompt, p) => {
+    const group = sampled.slice(p * G, (p + 1) * G).map(({ tokens, finished }) => {
+      const text = tokenizer.decode([...tokens], { skipSpecial: true });
+      const { total, each } = scoreCompletion(settings.rewards, text, prompt.sample, {
+        tokens: tokens.length,
+      });
+      return {
+        prompt,
+        completion: tokens,
+        text,
+        truncated: !finished,
+        reward: total,
+        rewards: each,
+      };
+    });
+    const advantages = groupAdvantages(group.map(({ reward }) => reward), settings.scale_rewards);
+    return group.map((rollout, i) => ({ ...rollout, advantage: advantages[i] }));
+  });
+}
+
+/** A pass of completions with its per-token advantages and weights. */
+export interface UpdateBatch {
+  packed: PackedBatch;
+  /** (M) f32 each. */
+  advantages: Float32Array<ArrayBuffer>;
+  weights: Float32Array<ArrayBuffer>;
+}
+
+/** Packs completions for the update; those whose gradient is zero for sure are left out. */
+export function updateBatches(rollouts: Rollout[], settings: GrpoSettings): UpdateBatch[] {
+  const weights = tokenWeights(
+    rollouts.map(({ completion }) => completion.length),
+    rollouts.map(({ truncated }) => truncated && settings.mask_truncated_completions),
+    settings,
+  );
+  const moving = rollouts.map((rollout, i) => ({ ...rollout, weight: weights[i] }))
+    .filter(({ weight, advantage }) => weight > 0 && (advantage !== 0 || settings.beta > 0));
+  const segments = moving.map(({ prompt, completion }) => ({
+    tokens: Uint32Array.from([...prompt.tokens, ...completion]),
+    promptLength: prompt.tokens.length,
+  }));
+  const plan = planBatches(segments.map(({ tokens }) => tokens.length), {
+    maxTokens: tokensPerPass,
+    order: "longest_first",
+  });
+  return plan.map((indices) => {
+    const packed = pack(indices.map((index) => segments[index]));
+    const owner = (s: number) => moving[indices[s]];
+    return {
+      packed,
+      advantages: Float32Array.from(packed.lossSegments, (s) => owner(s).advantage),
+      weights: Float32Array.from(packed.lossSegments, (s) => owner(s).weight),
+    };
+  });
+}
+
+/**
+ * One optimizer step on a rollout. The first iteration's policy is the one that sampled, so its ratio
+ * is 1; its values are kept in `oldValues` when more iterations follow.
+ */
+async function grpoStep(
+  { gpu, decoder, adapter, optimizer }: PhaseContext,
+  { updates, oldValues, reference, iteration }: {
+    updates: UpdateBatch[];
+    oldValues: Tensor[];
+    reference: Adapter | null;
+    iteration: number;
+  },
+  settings: GrpoSettings,
+  rate: number,
+): Promise<Record<string, number>> {
+  gpu.clear(adapter.grad!);
+  const scored = updates.map((update, number) => {
+    const batch = uploadBatch(gpu, decoder, update.packed);
+    const referenceValues = reference
+      ? scoreOnly(context(reference), batch, settings.temperature)
+      : null;
+    const values = gpu.tensor("grpo.values", [batch.M, 4]);
+    const terms = gpu.tensor("grpo.terms", [batch.M, 4]);
+    const tensors = {
+      values,
+      oldValues: oldValues[number] ?? values,
+      referenceValues: referenceValues ?? values,
+      advantages: gpu.upload("grpo.advantages", update.advantages),
+      weights: gpu.upload("grpo.weights", update.weights),
+      dlogp: gpu.tensor("grpo.dlogp", [batch.M]),
+      terms,
+    };
+    grpoPass(context(adapter), batch, tensors, settings, iteration > 0);
+    gpu.release(tensors.advantages, tensors.weights, tensors.dlogp);
+    if (referenceValues) gpu.release(referenceValues);
+    releaseBatch(gpu, batch);
+    return { values, terms };
+  });
+  optimizer.step(rate);
+  const [outcome, ...read] = await gpu.readWords([
+    optimizer.gradNorm,
+    ...scored.flatMap(({ values, terms }) => [values, terms]),
+  ]);
+  gpu.release(...scored.map(({ terms }) => terms));
+  if (iteration === 0 && settings.num_iterations > 1) {
+    oldValues.push(...scored.map(({ values }) => values));
+  } else gpu.release(...scored.map(({ values }) => values));
+
+  const words = read.map((buffer) => new Float32Array(buffer));
+  const values = words.filter((_, i) => i % 2 === 0);
+  const terms = words.filter((_, i) => i % 2 === 1);
+  return {
+    loss: column(terms, 0).reduce((sum, x) => sum + x, 0),
+    kl: meanOf(column(terms, 1)),
+    clip_fraction: meanOf(column(terms, 2)),
+    entropy: meanOf(column(values, 2)),
+    grad_norm: new Float32Array(outcome)[0],
+  };
+
+  function context(policy: Adapter) {
+    return { gpu, decoder, adapter: policy };
+  }
+}
+
+/** values (M, 4) of the batch under a policy, without gradients. */
+function scoreOnly(
+  { gpu, decoder, adapter }: ScoredPolicy,
+  batch: DeviceBatch,
+  temperature: number,
+) {
+  const values = gpu.tensor("grpo.reference_values", [batch.M, 4]);
+  pass(gpu, { decoder, adapter }, { batch, values }, { temperature });
+  return values;
+}
+
+function describeRollout(rollout: Rollout, step: number): Record<string, unknown> {
+  const { prompt, text, reward, rewards, advantage, truncated, completion } = rollout;
+  return {
+    phase: "grpo",
+    step,
+    prompt: prompt.sample.prompt,
+    answer: prompt.sample.answer,
+    completion: text,
+    tokens: completion.length,
+    truncated,
+    reward,
+    rewards,
+    advantage,
+  };
+}
+
+/** TRL's names: reward, reward_std, frac_reward_zero_std, completions/…, rewards/<type>/mean and std. */
+function rolloutMetrics(rollouts: Rollout[], settings: GrpoSettings): Record<string, number> {
+  const G = settings.num_generations;
+  const rewards = rollouts.map(({ reward }) => reward);
+  const groups = Array.from(
+    { length: rollouts.length / G },
+    (_, g) => deviationOf(rewards.slice(g * G, (g + 1) * G)),
+  );
+  const lengths = rollouts.map(({ completion }) => completion.length);
+  const metrics: Record<string, number> = {
+    reward: meanOf(rewards),
+    reward_std: meanOf(groups),
+    frac_reward_zero_std: meanOf(groups.map((std) => std === 0 ? 1 : 0)),
+    "completions/mean_length": meanOf(lengths),
+    "completions/min_length": Math.min(...lengths),
+    "completions/max_length": Math.max(...lengths),
+    "completions/clipped_ratio": meanOf(rollouts.map(({ truncated }) => truncated ? 1 : 0)),
+  };
+  for (const name of Object.keys(rollouts[0].rewards)) {
+    const values = rollouts.map((rollout) => rollout.rewards[name]);
+    metrics[`rewards/${name}/mean`] = meanOf(values);
+    metrics[`rewards/${name}/std`] = deviationOf(values);
+  }
+  return metrics;
+}
+
+/** Every fourth value, from `first`. */
+function column(rowsOfFour: Float32Array[], first: number): number[] {
+  return rowsOfFour.flatMap((words) => [...words].filter((_, i) => i % 4 === first));
+}
