@@ -23,11 +23,16 @@ const kernels = {
   bf16: kernel("bf16", bf16),
 };
 
-/** x (T, C) f32 = the rows `tokens` (T) u32 of weight (V, C); every id must be below V. */
+/** x (T, C) f32 = the rows `tokens` (T) u32 of weight (V, C); every id must be below V. @throws {RangeError} */
 export function embedding(
   gpu: Gpu,
   { tokens, weight, x }: { tokens: Tensor; weight: Weight; x: Tensor },
 ): void {
+  if (weight.rows.length === 0) {
+    throw new RangeError(
+      `Cannot look up rows of ${weight.label}: it was uploaded to be multiplied only`,
+    );
+  }
   const count = elementCount(x.shape) / 4;
   const columns4 = weight.shape[1] / 4;
   for (const { first, count: rows, tensor } of weight.rows) {

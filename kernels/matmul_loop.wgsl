@@ -1,36 +1,8 @@
 // The fallback that runs anywhere: each invocation owns 4 rows x 4 columns of the output and walks
-// the inner axis by 4. Comes after one of matmul_{f32,f16,bf16}.wgsl, which give `weight4`.
-
-struct Params {
-  rows: u32,
-  // All in vec4: the output's columns, the inner axis, and where rows begin.
-  columns: u32,
-  inner: u32,
-  x_stride: u32,
-  x_first: u32,
-  y_stride: u32,
-  y_first: u32,
-  weight_stride: u32,
-  accumulate: u32,
-  biased: u32,
-}
+// the inner axis by 4. Comes after matmul_output.wgsl and one of matmul_{f32,f16,bf16}.wgsl.
 
 override columns_a_group: u32 = 16;
 override rows_a_group: u32 = 4;
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
-@group(0) @binding(4) var<uniform> params: Params;
-
-fn store(row: u32, column: u32, sum: vec4<f32>) {
-  if (row >= params.rows) { return; }
-  let at = row * params.y_stride + params.y_first + column;
-  var value = sum;
-  if (params.biased == 1u) { value += bias[params.y_first + column]; }
-  if (params.accumulate == 1u) { value += y[at]; }
-  y[at] = value;
-}
 
 // y = x W^T: column n of y is row n of the weight.
 @compute @workgroup_size(columns_a_group, rows_a_group)

@@ -3,7 +3,7 @@
 
 import { GpuError } from "../../lib/errors.ts";
 import type { AdapterFacts } from "./device.ts";
-import type { Storage } from "./tensor.ts";
+import type { Storage, Texture } from "./tensor.ts";
 
 const usage = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 
@@ -72,6 +72,19 @@ export class BufferPool {
     this.#usedBytes -= storage.sizeBytes;
     this.onDestroy(storage.id);
     storage.buffer.destroy();
+  }
+
+  /** Counts a texture's bytes with the buffers'. */
+  addTexture(sizeBytes: number): void {
+    this.#usedBytes += sizeBytes;
+    this.#peakBytes = Math.max(this.#peakBytes, this.#usedBytes + this.#idleBytes);
+  }
+
+  /** Destroys a texture. The GPU must be done with it. */
+  destroyTexture({ id, texture, sizeBytes }: Texture): void {
+    this.#usedBytes -= sizeBytes;
+    this.onDestroy(id);
+    texture.destroy();
   }
 
   /** Destroys all kept buffers. The GPU must be done with them. */

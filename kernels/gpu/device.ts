@@ -10,6 +10,8 @@ export interface AdapterFacts {
   /** A CPU posing as a GPU (lavapipe, SwiftShader): it wants other kernels than a GPU. */
   software: boolean;
   features: { f16: boolean; subgroups: boolean; timestamps: boolean };
+  /** Smallest number of invocations a subgroup may have; 0 without subgroups. */
+  subgroupSize: number;
   limits: {
     maxBufferBytes: number;
     maxBindingBytes: number;
@@ -65,6 +67,7 @@ export async function openDevice(): Promise<OpenDevice> {
         subgroups,
         timestamps: device.features.has("timestamp-query"),
       },
+      subgroupSize: subgroups ? adapter.info.subgroupMinSize ?? 0 : 0,
       limits: {
         maxBufferBytes: device.limits.maxBufferSize,
         maxBindingBytes: device.limits.maxStorageBufferBindingSize,

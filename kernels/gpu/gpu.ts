@@ -11,6 +11,7 @@ import {
   elementCount,
   type Tensor,
   tensorBytes,
+  type Texture,
   type TextureBinding,
 } from "./tensor.ts";
 
@@ -118,15 +119,47 @@ export class Gpu {
     }
   }
 
+  /** A texture of (height, width) texels, four u32 words each, zero where nothing is written. */
+  texture(label: string, height: number, width: number): Texture {
+    const texture = this.device.createTexture({
+      label,
+      size: [width, height],
+      format: "rgba32uint",
+      usage: GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST,
+    });
+    const sizeBytes = height * width * 16;
+    this.pool.addTexture(sizeBytes);
+    return { label, id: this.pool.nextId(), texture, view: texture.createView(), sizeBytes };
+  }
+
+  /** Overwrites whole rows of texels of a window that begins at texel (0, column). */
+  writeTexture(
+    { texture }: Texture,
+    column: number,
+    [height, width]: readonly [number, number],
+    bytes: Uint8Array<ArrayBuffer>,
+  ): void {
+    this.flush();
+    this.device.queue.writeTexture(
+      { texture, origin: [column, 0] },
+      bytes,
+      { bytesPerRow: width * 16 },
+      [width, height],
+    );
+  }
+
   /** Gives tensors' buffers back to the pool. Commands already recorded may still use them. */
   release(...tensors: Tensor[]): void {
     for (const { storage } of tensors) this.pool.release(storage);
   }
 
-  /** Destroys tensors' buffers after the GPU is done with them. */
-  async destroy(...tensors: Tensor[]): Promise<void> {
+  /** Destroys tensors' buffers and textures after the GPU is done with them. */
+  async destroy(...tensors: (Tensor | Texture)[]): Promise<void> {
     await this.sync();
-    for (const { storage } of tensors) this.pool.destroy(storage);
+    for (const tensor of tensors) {
+      if ("storage" in tensor) this.pool.destroy(tensor.storage);
+      else this.pool.destroyTexture(tensor);
+    }
   }
 
   /**

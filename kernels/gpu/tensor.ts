@@ -28,6 +28,12 @@ export interface TextureBinding {
   readonly view: GPUTextureView;
 }
 
+/** A texture of texels of four u32 words, which its maker destroys. */
+export interface Texture extends TextureBinding {
+  readonly texture: GPUTexture;
+  readonly sizeBytes: number;
+}
+
 export const bytesPerElement: Record<DType, number> = {
   f32: 4,
   u32: 4,

@@ -4,7 +4,7 @@
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { elementCount, type Tensor } from "../../kernels/gpu/tensor.ts";
 import { ropeTable } from "../../kernels/rope.ts";
-import { destroyWeight, uploadWeight, type Weight } from "../../kernels/weight.ts";
+import { destroyWeight, uploadWeight, type Weight, type WeightUse } from "../../kernels/weight.ts";
 import { GpuError } from "../errors.ts";
 import { type ModelConfig, type Projection, projectionPath, projections } from "./config.ts";
 import { toFloat32 } from "./floats.ts";
@@ -47,13 +47,17 @@ export async function loadDecoder(
     onProgress?.(++done, total);
     return tensor;
   };
-  const weight = async (name: string) => uploadWeight(gpu, name, await stored(name));
+  const weight = async (name: string) =>
+    uploadWeight(gpu, name, await stored(name), ["multiplied"]);
   const vector = async (name: string) => gpu.upload(name, toFloat32(await stored(name)));
 
-  const vocabulary = async (name: string) =>
-    uploadWeight(gpu, name, paddedRows(await stored(name)));
+  const vocabulary = async (name: string, uses: WeightUse[]) =>
+    uploadWeight(gpu, name, paddedRows(await stored(name)), uses);
 
-  const embedding = await vocabulary("model.embed_tokens.weight");
+  const embedding = await vocabulary(
+    "model.embed_tokens.weight",
+    config.tieEmbeddings ? ["gathered", "multiplied"] : ["gathered"],
+  );
   const blocks: Block[] = [];
   for (let layer = 0; layer < config.layers; layer++) {
     blocks.push(await loadBlock(config, layer, weight, vector));
@@ -64,7 +68,7 @@ export async function loadDecoder(
     embedding,
     blocks,
     norm: await vector("model.norm.weight"),
-    head: config.tieEmbeddings ? embedding : await vocabulary("lm_head.weight"),
+    head: config.tieEmbeddings ? embedding : await vocabulary("lm_head.weight", ["multiplied"]),
     rope: gpu.tensor("rope.table", [0]),
   };
   reserveRope(gpu, decoder, Math.min(config.maxPositions, 1024));
@@ -112,15 +116,15 @@ async function loadBlock(
 export async function destroyDecoder(gpu: Gpu, decoder: Decoder): Promise<void> {
   await gpu.sync();
   const { embedding, head, norm, rope, blocks } = decoder;
-  destroyWeight(gpu, embedding);
-  if (head !== embedding) destroyWeight(gpu, head);
+  const weights = head === embedding ? [embedding] : [embedding, head];
   const tensors = [norm, rope];
   for (const block of blocks) {
-    for (const projection of projections) destroyWeight(gpu, block.weights[projection]);
+    weights.push(...Object.values(block.weights));
     tensors.push(block.inputNorm, block.postNorm, ...Object.values(block.biases));
     if (block.qNorm) tensors.push(block.qNorm);
     if (block.kNorm) tensors.push(block.kNorm);
   }
+  await destroyWeight(gpu, ...weights);
   await gpu.destroy(...tensors);
 }
 
