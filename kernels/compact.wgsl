@@ -78,12 +78,18 @@ fn write(
   let begin = segments[segment].x;
   let end = segments[segment].y;
   var at = starts[segment];
-  for (var word = begin / 4u; word < (end + 3u) / 4u; word++) {
-    let bytes = set_bytes(word, begin, end, write_params.bits);
-    let index = 4u * word;
-    if ((bytes & 0x1u) != 0u) { indices[at] = index; at++; }
-    if ((bytes & 0x100u) != 0u) { indices[at] = index + 1u; at++; }
-    if ((bytes & 0x10000u) != 0u) { indices[at] = index + 2u; at++; }
-    if ((bytes & 0x1000000u) != 0u) { indices[at] = index + 3u; at++; }
+  // One store a turn: on software adapters a store costs the same whether its lane is on or off.
+  let last = (end + 3u) / 4u;
+  var word = begin / 4u;
+  var bytes = set_bytes(word, begin, end, write_params.bits);
+  loop {
+    while (bytes == 0u && word + 1u < last) {
+      word++;
+      bytes = set_bytes(word, begin, end, write_params.bits);
+    }
+    if (bytes == 0u) { break; }
+    indices[at] = 4u * word + firstTrailingBit(bytes) / 8u;
+    at++;
+    bytes &= bytes - 1u;
   }
 }

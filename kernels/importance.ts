@@ -56,6 +56,7 @@ export function accumulateImportance(
   const tensors = [g, phi, sums.s1, sums.s2, sums.carry1, sums.carry2];
   gpu.run(accumulate, tensors.map(vec4View), gpu.grid(Math.ceil(elements / 4 / workgroupSize)), [
     elements,
+    f32Word(1),
   ]);
 }
 
