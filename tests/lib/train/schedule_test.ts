@@ -1,3 +1,4 @@
+import golden from "../../golden/schedules.json" with { type: "json" };
 import { learningRateFactor, type Schedule, warmupSteps } from "../../../lib/train/schedule.ts";
 import { assert, assertEquals } from "../../asserts.ts";
 
@@ -11,32 +12,18 @@ function assertNear(given: number[], wanted: number[]) {
   }
 }
 
-// From transformers 5.23: get_cosine_schedule_with_warmup(o, 3, 10), get_linear_… and get_constant_….
-Deno.test("schedule: Transformers' factors", () => {
-  assertNear(factors("cosine", 10, 3), [
-    0.0,
-    0.3333333333333333,
-    0.6666666666666666,
-    1.0,
-    0.9504844339512095,
-    0.8117449009293668,
-    0.6112604669781572,
-    0.38873953302184283,
-    0.18825509907063326,
-    0.04951556604879048,
-  ]);
-  assertNear(factors("linear", 10, 3), [
-    0.0,
-    0.3333333333333333,
-    0.6666666666666666,
-    1.0,
-    0.8571428571428571,
-    0.7142857142857143,
-    0.5714285714285714,
-    0.42857142857142855,
-    0.2857142857142857,
-    0.14285714285714285,
-  ]);
+for (const { name, warmup_steps, total_steps, factors: wanted } of golden.schedules) {
+  Deno.test(`schedule: Transformers' ${name}, warm-up ${warmup_steps} of ${total_steps}`, () => {
+    assertNear(
+      wanted.map((_, step) =>
+        learningRateFactor(name as Schedule, step, total_steps, warmup_steps)
+      ),
+      wanted,
+    );
+  });
+}
+
+Deno.test("schedule: constant has no warm-up", () => {
   assertEquals(factors("constant", 10, 3), new Array(10).fill(1));
 });
 
