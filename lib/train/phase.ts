@@ -2,6 +2,7 @@
 // optimizer steps. The loops themselves are sft.ts and grpo.ts.
 
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
+import type { Sample } from "../data/record.ts";
 import { NumericError } from "../errors.ts";
 import type { Adapter } from "../lora/adapter.ts";
 import type { Decoder } from "../model/decoder.ts";
@@ -37,6 +38,11 @@ export interface PhaseResult {
 
 /** Tokens of one forward-backward; more samples than fit go through one after the other. */
 export const tokensPerPass = 2048;
+
+/** The samples a phase trains on. */
+export function phaseSamples(samples: Sample[], { data }: Pick<PhaseSettings, "data">): Sample[] {
+  return data === "all" ? samples : samples.filter(({ system }) => system === data);
+}
 
 /** Optimizer steps: `max_steps`, or as many as the epochs hold of `perStep` samples each, at least 1. */
 export function totalSteps(

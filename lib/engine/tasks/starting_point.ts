@@ -1,0 +1,127 @@
+// Where a training starts: the adapter's elements and values, and which of them each phase may move.
+// From a partition (given or made here), from a trained adapter, or from scratch without a partition.
+
+import type { Indices } from "../../../kernels/compact.ts";
+import type { Gpu } from "../../../kernels/gpu/gpu.ts";
+import type { Tensor } from "../../../kernels/gpu/tensor.ts";
+import type { Sample } from "../../data/record.ts";
+import { InvalidRequest } from "../../errors.ts";
+import { type AdapterFile, readTrainableAdapter } from "../../lora/adapter_file.ts";
+import { type LoraLayout, loraLayout, loraScale } from "../../lora/layout.ts";
+import type { Policy } from "../../model/pass.ts";
+import type { ModelSource } from "../../model/source.ts";
+import { activeElements } from "../../par/partition.ts";
+import { cutStored, readPartition } from "../../par/partition_file.ts";
+import { type LoraSettings, loraSettings } from "../../par/settings.ts";
+import { allElements } from "../../train/optimizer.ts";
+import type { PhaseSettings } from "../../train/settings.ts";
+import type { TaskContext } from "../context.ts";
+import type { TrainTask } from "../messages.ts";
+import { makePartition, startAdapter, storePartition } from "./partition.ts";
+
+export interface StartingPoint extends AdapterFile {
+  /** (E) u8: bit 0 for phase 1, bit 1 for phase 2; null trains every element. */
+  active: Tensor | null;
+  /** This job made the partition and wrote it into outputFolder/partition. */
+  madePartition: boolean;
+}
+
+/** Decides where the task starts; the caller releases `active`. */
+export async function startingPoint(
+  context: TaskContext,
+  task: TrainTask,
+  model: { source: ModelSource; decoder: Policy["decoder"] },
+  samples: Sample[],
+): Promise<StartingPoint> {
+  const { config } = model.decoder;
+  const given = await givenPartition(context, task);
+  const continued = task.model.adapterFolder
+    ? readTrainableAdapter(task.model.adapterFolder, config)
+    : null;
+  if (continued) {
+    if (given) requireSameLayout(continued.layout, given.layout, task);
+    return { ...continued, active: given?.active ?? null, madePartition: false };
+  }
+  if (given) {
+    return { ...given, layout: loraLayout(config, given.settings), madePartition: false };
+  }
+  const { partition } = task.request;
+  if (partition && typeof partition === "object") {
+    const made = await makePartition(context, model, samples, partition);
+    const folder = `${task.outputFolder}/partition`;
+    const settings = { ...partition, model: task.model.baseId };
+    await storePartition(context.gpu, folder, made, settings);
+    const { importance, regions, active } = made.partition;
+    context.gpu.release(importance.system1, importance.system2, regions);
+    return {
+      ...fresh(partition.lora, made.layout, made.initial),
+      active,
+      madePartition: true,
+    };
+  }
+  const lora = task.request.lora ?? loraSettings.parse({});
+  const layout = loraLayout(config, lora);
+  const phi = await startAdapter(context, model.source, layout, lora);
+  return { ...fresh(lora, layout, phi), active: null, madePartition: false };
+}
+
+function fresh(
+  lora: LoraSettings,
+  layout: LoraLayout,
+  phi: Float32Array<ArrayBuffer>,
+): AdapterFile {
+  const residual = lora.init === "pissa" ? phi.slice() : null;
+  return { settings: lora, layout, phi, residual, scale: loraScale(lora) };
+}
+
+/** A stored partition: its start, and its active elements on the GPU. */
+async function givenPartition(
+  { gpu, turns }: TaskContext,
+  { partition }: TrainTask,
+): Promise<AdapterFile & { active: Tensor } | null> {
+  if (!partition) return null;
+  const stored = await readPartition(partition.folder);
+  const lora = loraSettings.parse(stored.report.lora);
+  const cut = await turns.take(() => cutStored(gpu, stored, stored.report));
+  const { active, ...rest } = cut;
+  gpu.release(rest.importance.system1, rest.importance.system2, rest.regions);
+  return { ...fresh(lora, stored.layout, stored.initial), active };
+}
+
+function requireSameLayout(adapter: LoraLayout, partition: LoraLayout, task: TrainTask): void {
+  const same = adapter.elements === partition.elements &&
+    adapter.tensors.every(({ name, rows, columns }, i) => {
+      const other = partition.tensors[i];
+      return other.name === name && other.rows === rows && other.columns === columns;
+    });
+  if (same) return;
+  throw new InvalidRequest(
+    `Cannot train ${task.model.id} by ${task.partition?.id}: the adapter has ${adapter.elements} ` +
+      `elements, the partition ${partition.elements}, or other modules. Give the partition it was ` +
+      "trained by.",
+    "partition",
+  );
+}
+
+/** Bits of `active` that a phase moves: 1 for System 1, 2 for System 2, either for "all". */
+export function activeBits({ activate }: Pick<PhaseSettings, "activate">): number {
+  return activate === "system1" ? 1 : activate === "system2" ? 2 : 3;
+}
+
+/** The elements a phase moves. @throws {InvalidRequest} when there is none. */
+export async function phaseElements(
+  gpu: Gpu,
+  { layout, active }: StartingPoint,
+  settings: PhaseSettings,
+  param: string,
+): Promise<Indices> {
+  if (!active) return allElements(gpu, layout.elements);
+  const found = await activeElements(gpu, layout, active, activeBits(settings));
+  if (found.count > 0) return found;
+  gpu.release(found.indices);
+  throw new InvalidRequest(
+    `Cannot train ${settings.kind} on ${settings.activate}: the partition leaves it no element. ` +
+      "Raise theta, alpha or beta.",
+    param,
+  );
+}
