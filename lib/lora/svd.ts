@@ -15,7 +15,7 @@ const smallestGap = 1e-6;
 const largestGram = 1024;
 
 export interface TruncatedSvd {
-  /** (rows, rank) row-major; a column of a zero singular value is zero. */
+  /** (rows, rank) row-major; at a singular value of zero the column of u or v may be zero. */
   u: Float64Array;
   /** (rank), descending. */
   s: Float64Array;
