@@ -5,6 +5,7 @@
 // elements equal to it. Nothing is read back: the cut stays on the GPU, 8 words a selection.
 // Left out: more elements than one binding holds (33 million on lavapipe).
 
+import { GpuError } from "../lib/errors.ts";
 import type { Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
 import { elementCount, type Tensor } from "./gpu/tensor.ts";
@@ -127,6 +128,12 @@ function select(
   { count, theta }: Wanted,
 ): Selection {
   const elements = elementCount(importance.shape);
+  if (importance.sizeBytes > gpu.facts.limits.maxBindingBytes) {
+    throw new GpuError(
+      `Cannot select among ${elements} LoRA elements: ${gpu.facts.description} binds ` +
+        `${gpu.facts.limits.maxBindingBytes} bytes at once. Use a smaller r or fewer target_modules.`,
+    );
+  }
   const isPrivate = (gpu.choices.get("select") ?? (gpu.facts.software ? "private" : "shared")) ===
     "private";
   const { levels, findTie } = kernelsFor(isPrivate, regions !== null);

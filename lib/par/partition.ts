@@ -88,40 +88,40 @@ export async function partitionAdapter(
   settings: CutSettings,
 ): Promise<Partition> {
   for (const system of systems) {
-    if (examples[system] < 1) {
-      throw new InvalidRequest(
-        `Cannot partition: there is no sample of ${
-          names[system]
-        }. Both systems need at least one; ` +
-          "add labelled samples or classify the file first.",
-      );
-    }
+    if (examples[system] > 0) continue;
+    throw new InvalidRequest(
+      `Cannot partition: there is no sample of ${names[system]}. Both systems need one or more; ` +
+        "add labelled samples or classify the file first.",
+    );
   }
-  const importance = {} as BySystem<Tensor>;
-  for (const system of systems) {
-    const sums = importanceSums(gpu, system, layout.elements);
-    const all = [sums.s1, sums.s2, sums.carry1, sums.carry2];
-    try {
-      for (let example = 0; example < examples[system]; example++) {
-        gpu.clear(g);
-        await backward(system, example);
-        accumulateImportance(gpu, { g, phi, sums });
+  const importance: Partial<BySystem<Tensor>> = {};
+  try {
+    for (const system of systems) {
+      const sums = importanceSums(gpu, system, layout.elements);
+      try {
+        for (let example = 0; example < examples[system]; example++) {
+          gpu.clear(g);
+          await backward(system, example);
+          accumulateImportance(gpu, { g, phi, sums });
+        }
+        const scores = importance[system] = gpu.tensor(`importance.${system}`, [layout.elements]);
+        finishImportance(gpu, { sums, importance: scores }, examples[system]);
+      } finally {
+        gpu.release(sums.s1, sums.s2, sums.carry1, sums.carry2);
       }
-      importance[system] = gpu.tensor(`importance.${system}`, [layout.elements]);
-      finishImportance(gpu, { sums, importance: importance[system] }, examples[system]);
-    } catch (error) {
-      gpu.release(...Object.values(importance));
-      throw error;
-    } finally {
-      gpu.release(...all);
     }
+  } catch (error) {
+    gpu.release(...Object.values(importance));
+    throw error;
   }
-  return await cutPartition(gpu, layout, importance, settings);
+  return await cutPartition(gpu, layout, importance as BySystem<Tensor>, settings);
 }
 
 /**
  * Regions and active elements from the importances, which the partition then owns (they are given back
- * when it fails); the same bits for the same importances. @throws {InvalidRequest} when a system's importance is zero everywhere.
+ * when it fails); the same bits for the same importances.
+ * @throws {InvalidRequest} when a system's importance is zero everywhere.
+ * @throws {NumericError} when one holds NaN or Inf.
  */
 export async function cutPartition(
   gpu: Gpu,
@@ -146,10 +146,14 @@ export async function cutPartition(
     counts,
   ]);
   gpu.release(selection.system1.state, selection.system2.state, counts, segments.table);
-  const thresholds = {
-    system1: thresholdOf("system1", cut1),
-    system2: thresholdOf("system2", cut2),
-  };
+  const thresholds = {} as BySystem<number>;
+  try {
+    thresholds.system1 = thresholdOf("system1", cut1);
+    thresholds.system2 = thresholdOf("system2", cut2);
+  } catch (error) {
+    gpu.release(importance.system1, importance.system2, regions);
+    throw error;
+  }
   const byTensor = countByTensor(layout, segments, new Uint32Array(countWords));
   const total = byTensor.reduce(add);
 
