@@ -127,7 +127,7 @@ function check(what: string, tensor: Tensor, wanted: number[]): void {
 
 /**
  * Fills the rows of a layer with prompts: row b takes sample rowSources[b] (B) u32 of the packed k
- * and v (T, KVH, D). `lengths` stays as it is.
+ * and v (T, KVH, D), or stays as it is where that is 0xffffffff. `lengths` stays as it is.
  * @throws {RangeError} when a sample is longer than the cache's capacity, or shapes differ.
  */
 export function writeKv(

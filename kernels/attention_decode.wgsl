@@ -22,7 +22,7 @@ override workgroup_size: u32 = 64;
 @group(0) @binding(5) var<storage, read> row_sources: array<u32>;
 @group(0) @binding(6) var<uniform> write_params: Params;
 
-// Copies sample row_sources[b] of k and v (T, KVH, D) to row b.
+// Copies sample row_sources[b] of k and v (T, KVH, D) to row b, or nothing where that is 0xffffffff.
 @compute @workgroup_size(workgroup_size)
 fn write(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -33,6 +33,7 @@ fn write(
   let columns = write_params.kv_heads * write_params.size;
   let position = i / columns;
   let sample = row_sources[group.z];
+  if (sample == 0xffffffffu) { return; }
   let start = starts[sample];
   if (position >= min(starts[sample + 1u] - start, write_params.limit)) { return; }
   let kv_head = i % columns / write_params.size;

@@ -8,8 +8,10 @@ import { pack } from "../lib/data/pack.ts";
 import { groupAdvantages, grpoPass, tokenWeights } from "../lib/train/grpo_loss.ts";
 import { createOptimizer } from "../lib/train/optimizer.ts";
 import { grpoSettings } from "../lib/train/settings.ts";
+import { generate } from "../lib/model/generate.ts";
 import { pass, type Policy, releaseBatch, uploadBatch } from "../lib/model/pass.ts";
 import { type GoldenCase, goldenCases, openGolden } from "./golden.ts";
+import { assert, assertEquals } from "./asserts.ts";
 import { assertClose, testGpu } from "./gpu.ts";
 
 /** Runs the batch of a prefix with dL/dlogp the same for every scored token; (logp, …) rows come back. */
@@ -126,6 +128,55 @@ for (const name of goldenCases) {
     const bits = new Uint32Array(phi.buffer), before = new Uint32Array(start.buffer);
     const moved = kept.filter((bit, i) => !bit && bits[i] !== before[i]).length;
     if (moved > 0) throw new Error(`${moved} inactive elements changed`);
+  });
+}
+
+for (const name of goldenCases) {
+  Deno.test(`golden ${name}: greedy generation with a KV cache`, async () => {
+    const { gpu, policy, opened } = await golden(name);
+    const request = {
+      prompts: opened.samples("").map(({ tokens, promptLength }) => tokens.slice(0, promptLength)),
+      completionsPerPrompt: 1,
+      maxNewTokens: 12,
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      seed: 0,
+      eosTokens: [],
+    };
+    const wanted = opened.integers("generated");
+    const together = await generate(gpu, policy, request);
+    assertEquals(together.flatMap(({ tokens }) => [...tokens]), wanted);
+    // Two completions a prompt, read back every three steps, streamed.
+    const streamed: number[][] = Array.from({ length: 6 }, () => []);
+    const twice = await generate(gpu, policy, { ...request, completionsPerPrompt: 2 }, {
+      stepsPerRead: 3,
+      onTokens: (row, tokens) => streamed[row].push(...tokens) > 0,
+    });
+    for (const [row, { tokens, finished }] of twice.entries()) {
+      const own = wanted.slice(Math.floor(row / 2) * 12, Math.floor(row / 2) * 12 + 12);
+      assertEquals([[...tokens], streamed[row], finished], [own, own, false]);
+    }
+  });
+
+  Deno.test(`golden ${name}: a generation ends at its end token`, async () => {
+    const { gpu, policy, opened } = await golden(name);
+    const [first] = opened.samples("");
+    const wanted = opened.integers("generated").slice(0, 12);
+    const [{ tokens, finished }] = await generate(gpu, policy, {
+      prompts: [first.tokens.slice(0, first.promptLength)],
+      completionsPerPrompt: 1,
+      maxNewTokens: 12,
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      seed: 0,
+      eosTokens: [wanted[4]],
+    });
+    assertEquals([...tokens], wanted.slice(0, wanted.indexOf(wanted[4]) + 1));
+    assert(finished);
   });
 }
 

@@ -86,19 +86,12 @@ export function head(
   gpu.release(picked);
 }
 
-/** logits (M, V) of rows `numbers` (M) u32 of x (T, C), for generation; the caller releases them. */
-export function logitsOf(
-  gpu: Gpu,
-  decoder: Decoder,
-  { x, numbers }: { x: Tensor; numbers: Tensor },
-): Tensor {
-  const [M] = numbers.shape;
-  const picked = gpu.tensor("head.picked", [M, decoder.config.hiddenSize]);
-  gatherRows(gpu, { x, numbers, y: picked });
-  const normed = gpu.tensor("head.normed", picked.shape);
-  rmsNorm(gpu, { x: picked, weight: decoder.norm, y: normed }, decoder.config.rmsNormEps);
-  const logits = gpu.tensor("head.logits", [M, decoder.head.shape[0]]);
+/** logits (M, V) of the last block's output x (M, C), for generation; the caller releases them. */
+export function logitsOf(gpu: Gpu, decoder: Decoder, x: Tensor): Tensor {
+  const normed = gpu.tensor("head.normed", x.shape);
+  rmsNorm(gpu, { x, weight: decoder.norm, y: normed }, decoder.config.rmsNormEps);
+  const logits = gpu.tensor("head.logits", [x.shape[0], decoder.head.shape[0]]);
   linear(gpu, { x: normed, weight: decoder.head, y: logits });
-  gpu.release(picked, normed);
+  gpu.release(normed);
   return logits;
 }

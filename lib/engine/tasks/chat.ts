@@ -36,6 +36,7 @@ export function chat(context: TaskContext, task: ChatTask): Promise<ChatResult> 
     const sampled = await generate(context.gpu, policy, request, {
       checkCancelled: context.checkCancelled,
       turn: context.turns.take,
+      stepsPerRead: 4,
       onTokens: (row, tokens) => {
         const text = choices[row].push(tokens);
         if (text) context.emit({ type: "delta", index: row, text });
