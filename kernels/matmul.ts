@@ -136,13 +136,21 @@ function runBroadcast(
   const [inner, outer] = direction === "forward" ? [K, N] : [N, K];
   const { texture, rowBits, texelsARow } = weight.texture!;
   const rowsAGroup = rowCounts.find((count) => count >= rows) ?? rowCounts[rowCounts.length - 1];
-  const lanes = gpu.facts.subgroupSize;
   gpu.run(
-    broadcastKernel(weight.dtype, direction, rowsAGroup, lanes),
+    broadcastKernel(gpu, {
+      dtype: weight.dtype,
+      direction,
+      rows: rowsAGroup,
+      biased: bias !== undefined,
+      accumulate,
+    }),
     // Without a bias its binding is not looked at; x stands in.
     direction === "forward" ? [from, texture, bias ?? from, to] : [from, texture, to],
-    [Math.ceil(rows / rowsAGroup), Math.ceil(outer / (lanes * columnsALane))],
-    [rows, outer, inner, outer / 4, rowBits, texelsARow, accumulate ? 1 : 0, bias ? 1 : 0],
+    [
+      Math.ceil(rows / rowsAGroup),
+      Math.ceil(outer / (gpu.facts.subgroupSize * columnsALane)),
+    ],
+    [rows, outer, inner, outer / 4, rowBits, texelsARow],
   );
 }
 

@@ -2,11 +2,13 @@
 // branches and a loop over registers spills them, but straight-line arithmetic is cheap. Each
 // invocation owns 8 neighbouring columns of 1 to 8 rows of the output; 8 inner elements a step:
 //   x (rows, 8): one element a lane and row, handed round by subgroupBroadcast with literal lanes;
-//   W (8, columns): texels of 16 bytes, in the stored type, expanded into registers.
+//   W (8, columns): texels of 16 bytes, in the stored type, expanded into registers; as a storage
+//     texture, whose loads take half the time of a sampled one's.
 // A step's products are summed pairwise before they join the long sum, which costs nothing and
 // rounds less. Left out: shapes as literals (one text serves every M, N, K), workgroup memory (a
 // barrier there costs as much as 200 multiplications).
 
+import type { Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
 import type { WeightType } from "./weight.ts";
 
@@ -46,7 +48,7 @@ function weightLines(dtype: WeightType, direction: Direction): string[] {
       const at = direction === "forward"
         ? `vec2<u32>(panel + k / ${values}u + ${first / values}u, weight_row + ${outer}u)`
         : `vec2<u32>(panel + column / ${values}u + ${first / values}u, weight_row + ${outer}u)`;
-      lines.push(`    let ${texel} = textureLoad(weight, ${at}, 0);`);
+      lines.push(`    let ${texel} = textureLoad(weight, ${at});`);
       for (let i = 0; i < values; i++) {
         const name = direction === "forward" ? `w${outer}_${first + i}` : `w${first + i}_${outer}`;
         lines.push(`    let ${name} = ${unpacked(dtype, texel, i)};`);
@@ -78,10 +80,12 @@ function outputLines(row: number, biased: boolean): string[] {
   for (const half of [0, 1]) {
     const sums = [0, 1, 2, 3].map((i) => `s${row}_${half * 4 + i}`).join(", ");
     lines.push(
-      `      ${half === 0 ? "" : "if (column + 4u < params.columns) { "}` +
-        `y[at + ${half}u] = vec4<f32>(${sums})${biased ? ` + bias${half}` : ""}` +
-        ` + select(vec4<f32>(0.0), y[at + ${half}u], params.accumulate == 1u);` +
-        `${half === 0 ? "" : " }"}`,
+      half === 0 ? "      {" : "      if (column + 4u < params.columns) {",
+      `        var sum = vec4<f32>(${sums});`,
+      ...(biased ? [`        if (biased) { sum += bias${half}; }`] : []),
+      `        if (accumulate) { sum += y[at + ${half}u]; }`,
+      `        y[at + ${half}u] = sum;`,
+      "      }",
     );
   }
   lines.push("    }");
@@ -104,11 +108,13 @@ export function broadcastCode(dtype: WeightType, direction: Direction, rows: Row
     "struct Params {",
     // y_stride in vec4, the rest in elements.
     "  rows: u32, columns: u32, inner: u32, y_stride: u32,",
-    "  row_bits: u32, texels_a_row: u32, accumulate: u32, biased: u32,",
+    "  row_bits: u32, texels_a_row: u32,",
     "}",
     "override workgroup_size: u32 = 8;",
+    "override accumulate: bool = false;",
+    ...(biased ? ["override biased: bool = false;"] : []),
     "@group(0) @binding(0) var<storage, read> x: array<f32>;",
-    "@group(0) @binding(1) var weight: texture_2d<u32>;",
+    "@group(0) @binding(1) var weight: texture_storage_2d<rgba32uint, read>;",
     ...(biased ? ["@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;"] : []),
     `@group(0) @binding(${biased ? 3 : 2}) var<storage, read_write> y: array<vec4<f32>>;`,
     `@group(0) @binding(${biased ? 4 : 3}) var<uniform> params: Params;`,
@@ -137,10 +143,11 @@ export function broadcastCode(dtype: WeightType, direction: Direction, rows: Row
     "  }",
     "  if (column < params.columns) {",
     ...(biased
-      ? [0, 1].map((half) =>
-        `    let bias${half} = select(vec4<f32>(0.0), bias[column / 4u + ${half}u], ` +
-        "params.biased == 1u);"
-      )
+      ? [
+        "    var bias0 = vec4<f32>(0.0);",
+        "    var bias1 = vec4<f32>(0.0);",
+        "    if (biased) { bias0 = bias[column / 4u]; bias1 = bias[column / 4u + 1u]; }",
+      ]
       : []),
     ...rowNumbers.flatMap((row) => outputLines(row, biased)),
     "  }",
@@ -152,12 +159,18 @@ const kernels = new Map<string, Kernel>();
 
 /** The kernel for up to `rows` rows a workgroup; its workgroups are one subgroup wide. */
 export function broadcastKernel(
-  dtype: WeightType,
-  direction: Direction,
-  rows: RowCount,
-  workgroupSize: number,
+  gpu: Gpu,
+  { dtype, direction, rows, biased, accumulate }: {
+    dtype: WeightType;
+    direction: Direction;
+    rows: RowCount;
+    biased: boolean;
+    accumulate: boolean;
+  },
 ): Kernel {
-  const label = `matmul_broadcast.${direction}.${dtype}.${rows}`;
+  const workgroupSize = gpu.facts.subgroupSize;
+  const label = `matmul_broadcast.${direction}.${dtype}.${rows}` +
+    `${biased ? ".biased" : ""}${accumulate ? ".accumulate" : ""}`;
   const key = `${label}.${workgroupSize}`;
   const known = kernels.get(key);
   if (known) return known;
@@ -165,7 +178,11 @@ export function broadcastKernel(
     label,
     code: broadcastCode(dtype, direction, rows),
     entryPoint: direction,
-    constants: { workgroup_size: workgroupSize },
+    constants: {
+      workgroup_size: workgroupSize,
+      accumulate: accumulate ? 1 : 0,
+      ...(direction === "forward" ? { biased: biased ? 1 : 0 } : {}),
+    },
   };
   kernels.set(key, kernel);
   return kernel;

@@ -119,13 +119,16 @@ export class Gpu {
     }
   }
 
-  /** A texture of (height, width) texels, four u32 words each, zero where nothing is written. */
+  /**
+   * A texture of (height, width) texels, four u32 words each, zero where nothing is written.
+   * Kernels read it as `texture_storage_2d<rgba32uint, read>`, the cheapest load lavapipe has.
+   */
   texture(label: string, height: number, width: number): Texture {
     const texture = this.device.createTexture({
       label,
       size: [width, height],
       format: "rgba32uint",
-      usage: GPUTextureUsage.TEXTURE_BINDING | GPUTextureUsage.COPY_DST,
+      usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
     });
     const sizeBytes = height * width * 16;
     this.pool.addTexture(sizeBytes);
