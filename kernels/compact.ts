@@ -40,8 +40,10 @@ export async function compactActive(
   gpu.run(count, [codes, segments.table, starts], grid, params);
   gpu.run(scan, [starts], [1], params);
   const found = known ?? (await gpu.readUints(starts))[segments.count];
-  const indices = gpu.tensor("active.indices", [Math.max(found, 1)], "u32");
-  gpu.run(write, [codes, segments.table, starts, indices], grid, params);
+  // One word more than is shown takes what the kernel has to put somewhere.
+  const list = gpu.tensor("active.indices", [found + 1], "u32");
+  gpu.run(write, [codes, segments.table, starts, list], grid, params);
   gpu.release(starts);
-  return { indices, count: found };
+  const length = Math.max(found, 1);
+  return { indices: { ...list, shape: [length], sizeBytes: 4 * length }, count: found };
 }

@@ -78,18 +78,18 @@ fn write(
   let begin = segments[segment].x;
   let end = segments[segment].y;
   var at = starts[segment];
-  // One store a turn: on software adapters a store costs the same whether its lane is on or off.
-  let last = (end + 3u) / 4u;
-  var word = begin / 4u;
-  var bytes = set_bytes(word, begin, end, write_params.bits);
-  loop {
-    while (bytes == 0u && word + 1u < last) {
-      word++;
-      bytes = set_bytes(word, begin, end, write_params.bits);
-    }
-    if (bytes == 0u) { break; }
-    indices[at] = 4u * word + firstTrailingBit(bytes) / 8u;
-    at++;
-    bytes &= bytes - 1u;
+  // Every lane stores every time, what is not listed into one word behind the list: software adapters
+  // branch on each lane of a store, and a branch that goes either way costs more than the store.
+  let spare = starts[write_params.segments];
+  for (var word = begin / 4u; word < (end + 3u) / 4u; word++) {
+    let bytes = set_bytes(word, begin, end, write_params.bits);
+    let one = (vec4<u32>(bytes) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(1u);
+    let after = vec4<u32>(0u, one.x, one.x + one.y, one.x + one.y + one.z) + vec4<u32>(at);
+    let to = select(vec4<u32>(spare), after, one == vec4<u32>(1u));
+    indices[to.x] = 4u * word;
+    indices[to.y] = 4u * word + 1u;
+    indices[to.z] = 4u * word + 2u;
+    indices[to.w] = 4u * word + 3u;
+    at += countOneBits(bytes);
   }
 }
