@@ -21,7 +21,6 @@ struct Params {
 
 // 32 rows of one sample: (first row, the sample's start, its end, where the first row's scores begin)
 override block_size: u32 = 32;
-override workgroup_size: u32 = 64;
 
 fn stride_of(block: vec4<u32>) -> u32 { return (block.z - block.y + 3u) / 4u; }
 
@@ -92,51 +91,43 @@ fn row_of(number: u32, head: u32, block: vec4<u32>, base: u32, share: u32) -> Ro
   return result;
 }
 
-fn mask_of(i: u32, seen: u32) -> vec4<bool> {
-  return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(seen);
-}
-
 @group(0) @binding(0) var<storage, read> softmax_blocks: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read_write> probs: array<vec4<f32>>;
 @group(0) @binding(2) var<uniform> softmax_params: Params;
 
-// Scores become probabilities in place, a row an invocation.
+// Scores become probabilities in place; rows that are padding become 0.
 @compute @workgroup_size(workgroup_size)
 fn softmax(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let number = linear_index(group, groups, lane, workgroup_size);
-  if (number >= softmax_params.count * block_size) { return; }
-  let block = softmax_blocks[softmax_params.first + number / block_size];
-  let row = row_of(number, group.z, block, softmax_params.base, softmax_params.share);
-  if (row.seen == 0u) {
-    for (var i = 0u; i < row.width; i++) { probs[row.at + i] = vec4<f32>(0.0); }
-    return;
-  }
-  let whole = row.seen / 4u;
+  let number = linear_index(group, groups, lane, workgroup_size) / lanes_a_row;
+  // Invocations past the last row go along with it, because a tree needs them at its barriers.
+  let block_number = min(number / block_size, softmax_params.count - 1u);
+  let block = softmax_blocks[softmax_params.first + block_number];
+  var row = row_of(number, group.z, block, softmax_params.base, softmax_params.share);
+  if (number / block_size != block_number) { row.width = 0u; }
+  let member = lane % lanes_a_row;
   var maximum = vec4<f32>(-3.4e38);
-  for (var i = 0u; i < whole; i++) { maximum = max(maximum, probs[row.at + i]); }
-  if (whole < row.width) {
+  let whole = min(row.seen / 4u, row.width);
+  for (var i = member; i < whole; i += lanes_a_row) {
+    maximum = max(maximum, probs[row.at + i]);
+  }
+  if (whole < row.width && member == 0u) {
     maximum = max(
       maximum, select(vec4<f32>(-3.4e38), probs[row.at + whole], mask_of(whole, row.seen)));
   }
-  let top = max(max(maximum.x, maximum.y), max(maximum.z, maximum.w));
+  let top = row_largest(lane, maximum);
   var sum = vec4<f32>(0.0);
-  for (var i = 0u; i < whole; i++) {
-    let e = exp(probs[row.at + i] - top);
+  for (var i = member; i < row.width; i += lanes_a_row) {
+    let e = select(vec4<f32>(0.0), exp(probs[row.at + i] - top), mask_of(i, row.seen));
     probs[row.at + i] = e;
     sum += e;
   }
-  if (whole < row.width) {
-    let e = select(
-      vec4<f32>(0.0), exp(probs[row.at + whole] - top), mask_of(whole, row.seen));
-    probs[row.at + whole] = e;
-    sum += e;
-  }
-  let inverse = 1.0 / (sum.x + sum.y + sum.z + sum.w);
-  for (var i = 0u; i < row.width; i++) { probs[row.at + i] *= inverse; }
+  let total = row_sum(lane, sum);
+  let inverse = 1.0 / select(total, 1.0, row.seen == 0u);
+  for (var i = member; i < row.width; i += lanes_a_row) { probs[row.at + i] *= inverse; }
 }
 
 @group(0) @binding(1) var<storage, read> known_probs: array<vec4<f32>>;
@@ -150,14 +141,18 @@ fn softmax_backward(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let number = linear_index(group, groups, lane, workgroup_size);
-  if (number >= backward_params.count * block_size) { return; }
-  let block = softmax_blocks[backward_params.first + number / block_size];
-  let row = row_of(number, group.z, block, backward_params.base, backward_params.share);
+  let number = linear_index(group, groups, lane, workgroup_size) / lanes_a_row;
+  let block_number = min(number / block_size, backward_params.count - 1u);
+  let block = softmax_blocks[backward_params.first + block_number];
+  var row = row_of(number, group.z, block, backward_params.base, backward_params.share);
+  if (number / block_size != block_number) { row.width = 0u; }
+  let member = lane % lanes_a_row;
   var sum = vec4<f32>(0.0);
-  for (var i = 0u; i < row.width; i++) { sum += known_probs[row.at + i] * dprobs[row.at + i]; }
-  let delta = sum.x + sum.y + sum.z + sum.w;
-  for (var i = 0u; i < row.width; i++) {
+  for (var i = member; i < row.width; i += lanes_a_row) {
+    sum += known_probs[row.at + i] * dprobs[row.at + i];
+  }
+  let delta = row_sum(lane, sum);
+  for (var i = member; i < row.width; i += lanes_a_row) {
     dprobs[row.at + i] = known_probs[row.at + i] * (dprobs[row.at + i] - delta) *
       backward_params.scale;
   }

@@ -8,6 +8,7 @@ import { elementCount, type Tensor } from "./gpu/tensor.ts";
 import code from "./attention_decode.wgsl" with { type: "text" };
 import type { SegmentTensors } from "./attention.ts";
 import index from "./index.wgsl" with { type: "text" };
+import rowReduce from "./row_reduce.wgsl" with { type: "text" };
 
 const workgroupSize = 64;
 const positionsAGroup = 64;
@@ -15,7 +16,7 @@ const tilesAGroup = 4;
 
 const kernel = (entryPoint: string, constants: Record<string, number>): Kernel => ({
   label: `attention_decode.${entryPoint}`,
-  code: index + code,
+  code: index + rowReduce + code,
   entryPoint,
   constants,
 });
@@ -23,15 +24,23 @@ const sized = { workgroup_size: workgroupSize };
 const write = kernel("write", sized);
 const append = kernel("append", sized);
 const advanceKernel = kernel("advance", sized);
-/** A CPU posing as a GPU prefers whole rows to trees. */
-const softmax = {
-  software: kernel("softmax", { ...sized, lanes_a_row: 1 }),
-  hardware: kernel("softmax", { ...sized, lanes_a_row: 32 }),
-};
 const tiled = (entryPoint: string, constants: Record<string, number> = {}) =>
   [1, 2, 3, 4].map((heads) => kernel(entryPoint, { ...constants, heads_a_tile: heads }));
 const scores = tiled("scores");
-const sumValues = tiled("sum_values", sized);
+
+/** A CPU posing as a GPU prefers whole rows to trees. */
+const software = {
+  lanesARow: 1,
+  softmax: kernel("softmax", sized),
+  splits: 1,
+  sumValues: tiled("sum_values", sized),
+};
+const hardware = {
+  lanesARow: 32,
+  softmax: kernel("softmax", { ...sized, lanes_a_row: 32 }),
+  splits: 8,
+  sumValues: tiled("sum_values", { ...sized, splits: 8 }),
+};
 
 /** Keys and values of B rows, room for `capacity` positions each. */
 export interface KvCache {
@@ -202,19 +211,17 @@ export function attentionDecode(
     [columns, Math.ceil(lines / tilesAGroup)],
     params,
   );
-  const [rowSoftmax, lanesARow] = gpu.facts.software
-    ? [softmax.software, 1]
-    : [softmax.hardware, 32];
+  const variant = gpu.facts.software ? software : hardware;
   gpu.run(
-    rowSoftmax,
+    variant.softmax,
     [lengths, probs],
-    gpu.grid(Math.ceil(B * H * lanesARow / workgroupSize)),
+    gpu.grid(Math.ceil(B * H * variant.lanesARow / workgroupSize)),
     params,
   );
   gpu.run(
-    sumValues[perTile - 1],
+    variant.sumValues[perTile - 1],
     [probs, v, lengths, y],
-    gpu.grid(Math.ceil(lines * D / 4 / workgroupSize)),
+    gpu.grid(Math.ceil(lines * D / 4 * variant.splits / workgroupSize)),
     params,
   );
 }

@@ -12,7 +12,6 @@ struct Params {
 }
 
 override heads_a_tile: u32 = 4;
-override workgroup_size: u32 = 64;
 
 @group(0) @binding(0) var<storage, read> k: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> v: array<vec4<f32>>;
@@ -126,11 +125,7 @@ fn scores(@builtin(global_invocation_id) id: vec3<u32>) {
 @group(0) @binding(1) var<storage, read_write> probs: array<vec4<f32>>;
 @group(0) @binding(2) var<uniform> softmax_params: Params;
 
-override lanes_a_row: u32 = 1;
-var<workgroup> partial: array<f32, workgroup_size>;
-
-// Scores become probabilities in place, `lanes_a_row` invocations a row of a head; the rest of the
-// last four positions becomes 0.
+// Scores become probabilities in place; the rest of the last four positions becomes 0.
 @compute @workgroup_size(workgroup_size)
 fn softmax(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -149,36 +144,23 @@ fn softmax(
   for (var i = member; i < width; i += lanes_a_row) {
     maximum = max(maximum, select(vec4<f32>(-3.4e38), probs[first + i], mask_of(i, seen)));
   }
-  partial[lane] = max(max(maximum.x, maximum.y), max(maximum.z, maximum.w));
-  workgroupBarrier();
-  for (var half = lanes_a_row / 2u; half > 0u; half /= 2u) {
-    if (member < half) { partial[lane] = max(partial[lane], partial[lane + half]); }
-    workgroupBarrier();
-  }
-  let top = partial[lane - member];
-  workgroupBarrier();
+  let top = row_largest(lane, maximum);
   var sum = vec4<f32>(0.0);
   for (var i = member; i < width; i += lanes_a_row) {
     let e = select(vec4<f32>(0.0), exp(probs[first + i] - top), mask_of(i, seen));
     probs[first + i] = e;
     sum += e;
   }
-  partial[lane] = sum.x + sum.y + sum.z + sum.w;
-  workgroupBarrier();
-  for (var half = lanes_a_row / 2u; half > 0u; half /= 2u) {
-    if (member < half) { partial[lane] += partial[lane + half]; }
-    workgroupBarrier();
-  }
-  let inverse = 1.0 / partial[lane - member];
+  let inverse = 1.0 / row_sum(lane, sum);
   for (var i = member; i < width; i += lanes_a_row) { probs[first + i] *= inverse; }
-}
-
-fn mask_of(i: u32, seen: u32) -> vec4<bool> {
-  return vec4<u32>(i * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(seen);
 }
 
 @group(0) @binding(0) var<storage, read> weights: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (B, H, D)
+
+// Sums over positions are cut in `splits`, put together at the end in a fixed tree.
+override splits: u32 = 1;
+var<workgroup> parts: array<mat4x4<f32>, workgroup_size>;
 
 // y = weights v
 @compute @workgroup_size(workgroup_size)
@@ -187,13 +169,15 @@ fn sum_values(
   @builtin(num_workgroups) groups: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let number = linear_index(workgroup, groups, lane, workgroup_size);
+  let columns = workgroup_size / splits;
+  let number = (workgroup.y * groups.x + workgroup.x) * columns + lane % columns;
   let group = params.heads / params.kv_heads;
   let tiles = (group + heads_a_tile - 1u) / heads_a_tile;
   let size = params.size;
-  let line = number / size / tiles;
-  if (line >= params.rows * params.kv_heads) { return; }
-  let width = (seen_by(attended_lengths[line / params.kv_heads], params.capacity) + 3u) / 4u;
+  let line = min(number / size / tiles, params.rows * params.kv_heads - 1u);
+  let inside = line == number / size / tiles;
+  var width = (seen_by(attended_lengths[line / params.kv_heads], params.capacity) + 3u) / 4u;
+  if (!inside) { width = 0u; }
   let in_group = number / size % tiles * heads_a_tile;
   let last = group - in_group - 1u;
   let head = line * group + in_group;
@@ -202,23 +186,35 @@ fn sum_values(
   let w1 = (head + min(1u, last)) * stride;
   let w2 = (head + min(2u, last)) * stride;
   let w3 = (head + min(3u, last)) * stride;
-  var at = line * params.capacity * size + number % size;
+  let split = lane / columns;
+  var at = (line * params.capacity + 4u * split) * size + number % size;
   var s0 = vec4<f32>(0.0);
   var s1 = vec4<f32>(0.0);
   var s2 = vec4<f32>(0.0);
   var s3 = vec4<f32>(0.0);
-  for (var i = 0u; i < width; i++) {
+  for (var i = split; i < width; i += splits) {
     let four = mat4x4<f32>(
       keys[at], keys[at + size], keys[at + 2u * size], keys[at + 3u * size]);
     s0 += four * weights[w0 + i];
     if (heads_a_tile > 1u) { s1 += four * weights[w1 + i]; }
     if (heads_a_tile > 2u) { s2 += four * weights[w2 + i]; }
     if (heads_a_tile > 3u) { s3 += four * weights[w3 + i]; }
-    at += 4u * size;
+    at += 4u * splits * size;
   }
+  var sums = mat4x4<f32>(s0, s1, s2, s3);
+  if (splits > 1u) {
+    parts[lane] = sums;
+    workgroupBarrier();
+    for (var half = splits / 2u; half > 0u; half /= 2u) {
+      if (split < half) { parts[lane] += parts[lane + half * columns]; }
+      workgroupBarrier();
+    }
+    sums = parts[lane];
+  }
+  if (!inside || split > 0u) { return; }
   let to = head * size + number % size;
-  y[to] = s0;
-  if (heads_a_tile > 1u && last > 0u) { y[to + size] = s1; }
-  if (heads_a_tile > 2u && last > 1u) { y[to + 2u * size] = s2; }
-  if (heads_a_tile > 3u && last > 2u) { y[to + 3u * size] = s3; }
+  y[to] = sums[0];
+  if (heads_a_tile > 1u && last > 0u) { y[to + size] = sums[1]; }
+  if (heads_a_tile > 2u && last > 1u) { y[to + 2u * size] = sums[2]; }
+  if (heads_a_tile > 3u && last > 2u) { y[to + 3u * size] = sums[3]; }
 }

@@ -9,6 +9,7 @@ import {
   writeKv,
 } from "../../kernels/attention_decode.ts";
 import { assertEquals, assertThrows } from "../asserts.ts";
+import { asHardware } from "../as_hardware.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import { attentionReference } from "../reference/attention.ts";
 
@@ -87,6 +88,12 @@ Deno.test("attention_decode: groups of 5 and of 2, odd head sizes", async () => 
   await check([4, 2, 96], [6], [0], 2);
   await check([2, 1, 256], [3], [0], 2);
 });
+
+Deno.test("attention_decode as on hardware GPUs", () =>
+  asHardware(async () => {
+    await check([9, 3, 64], [5, 70], [0, 1, 1, 0, 0], 3);
+    await check([14, 2, 8], [150], [0], 1);
+  }));
 
 Deno.test("attention_decode keeps within its rows", async () => {
   const gpu = await testGpu();

@@ -8,6 +8,7 @@ import {
   uploadSegments,
 } from "../../kernels/attention.ts";
 import { assert, assertEquals, assertThrows } from "../asserts.ts";
+import { asHardware } from "../as_hardware.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import {
   attentionBackwardReference,
@@ -99,6 +100,11 @@ for (const [H, KVH, D, lengths] of cases) {
     check(shape, await outputs(shape));
   });
 }
+
+Deno.test("attention as on hardware GPUs", async () => {
+  const shape = { H: 4, KVH: 2, D: 16, segmentStarts: startsOf([1, 33, 142]) };
+  check(shape, await asHardware(() => outputs(shape)));
+});
 
 Deno.test("attention with the forward's probabilities kept gives the same bits", async () => {
   const shape = { H: 4, KVH: 2, D: 16, segmentStarts: startsOf([50, 17]) };

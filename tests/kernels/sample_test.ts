@@ -5,6 +5,7 @@ import {
   type SampleSettings,
 } from "../../kernels/sample.ts";
 import { assert, assertEquals, assertThrows } from "../asserts.ts";
+import { asHardware } from "../as_hardware.ts";
 import { guarded, normal, testGpu } from "../gpu.ts";
 import { type Cuts, sampleReference } from "../reference/sample.ts";
 
@@ -98,6 +99,24 @@ Deno.test("sample: cuts in a large vocabulary with outliers", async () => {
   // What the cut leaves is so even that every kept token comes up if it can.
   for (const cuts of [{ topK: 30 }, { topP: 0.05 }, { topK: 150, topP: 0.2 }, { minP: 0.3 }]) {
     await check(logits, { temperature: 4, ...cuts }, 4096);
+  }
+});
+
+Deno.test("sample: wider workgroups draw the same", async () => {
+  const logits = normal(1001, 8, 2);
+  const gpu = await testGpu();
+  const { limits } = gpu.facts;
+  const { maxWorkgroupStorageBytes } = limits;
+  for (const cuts of [{}, { topK: 40, topP: 0.7 }]) {
+    const settings = { temperature: 1, seed: 3, ...cuts };
+    const few = await draw(logits, settings, { rows: 3, steps: 4 });
+    assertEquals(await asHardware(() => draw(logits, settings, { rows: 3, steps: 4 })), few);
+    limits.maxWorkgroupStorageBytes = 16_384;
+    try {
+      assertEquals(await asHardware(() => draw(logits, settings, { rows: 3, steps: 4 })), few);
+    } finally {
+      limits.maxWorkgroupStorageBytes = maxWorkgroupStorageBytes;
+    }
   }
 });
 
