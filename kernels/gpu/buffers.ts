@@ -14,9 +14,15 @@ export function sizeClass(sizeBytes: number): number {
   return Math.ceil(sizeBytes / step) * step;
 }
 
+/** Kept buffers past this are destroyed, the longest unused first. */
+const maxIdleBytes = 384 * 2 ** 20;
+/** A kept buffer serves a request down to this share of its size. */
+const leastFill = 0.6;
+
 export class BufferPool {
   #nextId = 1;
-  #idle = new Map<number, Storage[]>();
+  /** Kept buffers, the longest unused first. */
+  #idle = new Set<Storage>();
   #idleBytes = 0;
   #usedBytes = 0;
   #peakBytes = 0;
@@ -25,6 +31,7 @@ export class BufferPool {
     private device: GPUDevice,
     private facts: AdapterFacts,
     private onDestroy: (id: number) => void,
+    private beforeDestroy: () => void,
   ) {}
 
   /** Bytes in use, kept for reuse, and the highest total so far. */
@@ -47,22 +54,38 @@ export class BufferPool {
           "Use a smaller model, batch or length.",
       );
     }
-    const idle = this.#idle.get(size)?.pop();
-    this.#usedBytes += size;
-    if (idle) {
-      this.#idleBytes -= size;
-      return idle;
+    const kept = this.#bestKept(size);
+    if (kept) {
+      this.#idle.delete(kept);
+      this.#idleBytes -= kept.sizeBytes;
+      this.#usedBytes += kept.sizeBytes;
+      return kept;
     }
+    if (this.#idleBytes + size > maxIdleBytes) this.trim(Math.max(0, maxIdleBytes - size));
+    this.#usedBytes += size;
     this.#peakBytes = Math.max(this.#peakBytes, this.#usedBytes + this.#idleBytes);
     const buffer = this.device.createBuffer({ label, size, usage: usage() });
     return { id: this.nextId(), buffer, sizeBytes: size };
   }
 
-  /** Gives a buffer back for reuse. */
+  /** The smallest kept buffer that holds `size` without wasting much. */
+  #bestKept(size: number): Storage | null {
+    let best: Storage | null = null;
+    for (const storage of this.#idle) {
+      const { sizeBytes } = storage;
+      if (sizeBytes === size) return storage;
+      const fits = sizeBytes > size && sizeBytes * leastFill <= size;
+      if (fits && (!best || sizeBytes < best.sizeBytes)) best = storage;
+    }
+    return best;
+  }
+
+  /** Gives a buffer back for reuse. @throws {Error} when it was given back before. */
   release(storage: Storage): void {
-    const list = this.#idle.get(storage.sizeBytes) ?? [];
-    list.push(storage);
-    this.#idle.set(storage.sizeBytes, list);
+    if (this.#idle.has(storage)) {
+      throw new Error(`Cannot release ${storage.buffer.label} again: it is in the pool already`);
+    }
+    this.#idle.add(storage);
     this.#usedBytes -= storage.sizeBytes;
     this.#idleBytes += storage.sizeBytes;
   }
@@ -87,15 +110,17 @@ export class BufferPool {
     texture.destroy();
   }
 
-  /** Destroys all kept buffers. The GPU must be done with them. */
-  trim(): void {
-    for (const list of this.#idle.values()) {
-      for (const storage of list) {
-        this.onDestroy(storage.id);
-        storage.buffer.destroy();
-      }
+  /** Destroys kept buffers, the longest unused first, until `limitBytes` of them are left. */
+  trim(limitBytes = 0): void {
+    if (this.#idleBytes <= limitBytes) return;
+    // What is recorded may still use them; once submitted, destroying is safe.
+    this.beforeDestroy();
+    for (const storage of this.#idle) {
+      if (this.#idleBytes <= limitBytes) break;
+      this.#idle.delete(storage);
+      this.#idleBytes -= storage.sizeBytes;
+      this.onDestroy(storage.id);
+      storage.buffer.destroy();
     }
-    this.#idle.clear();
-    this.#idleBytes = 0;
   }
 }

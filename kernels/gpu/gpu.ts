@@ -49,7 +49,7 @@ export class Gpu {
   constructor(device: GPUDevice, facts: AdapterFacts) {
     this.device = device;
     this.facts = facts;
-    this.pool = new BufferPool(device, facts, (id) => this.#forget(id));
+    this.pool = new BufferPool(device, facts, (id) => this.#forget(id), () => this.flush());
     this.#pipelines = new PipelineCache(device);
     this.#uniforms = device.createBuffer({
       label: "uniforms",

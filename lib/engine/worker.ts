@@ -48,7 +48,10 @@ async function device(): Promise<Opened> {
   }
 }
 
+let running = 0;
+
 async function run(id: string, task: Task, cancel: SharedArrayBuffer): Promise<void> {
+  running++;
   try {
     const { gpu, models } = await device();
     const context: TaskContext = {
@@ -65,6 +68,8 @@ async function run(id: string, task: Task, cancel: SharedArrayBuffer): Promise<v
   } catch (error) {
     if ((error as { code?: string }).code === "device_lost") opened = null;
     self.postMessage({ type: "failed", id, error: describe(error) });
+  } finally {
+    if (--running === 0) await opened?.then(({ gpu }) => gpu.pool.trim(), () => {});
   }
 }
 
