@@ -4,13 +4,8 @@
 //   deno run -A bench/matmul.ts [--json] [--quick]
 
 import { openGpu } from "../kernels/gpu/gpu.ts";
-import {
-  linear,
-  linearBackward,
-  matmulKey,
-  type MatmulShape,
-  tuneMatmul,
-} from "../kernels/matmul.ts";
+import { linear, linearBackward, tuneMatmul } from "../kernels/matmul.ts";
+import { matmulKey, type MatmulShape } from "../kernels/matmul_variants.ts";
 import { destroyWeight, uploadWeight, type WeightType } from "../kernels/weight.ts";
 import { bestSeconds, cores } from "./timing.ts";
 

@@ -1,69 +1,24 @@
-// The projections: y = x W^T + bias and dx = dy W, with W frozen in its stored type (weight.ts).
-// Variants, one of which `gpu.choices` or a default by kind of adapter picks:
-//   broadcast  software adapters, weight as a texture (matmul_broadcast.ts)
-//   tile_64, tile_128  GPUs, 64 columns x 64 or 128 rows a workgroup (matmul_tile.wgsl)
-//   loop  anything (matmul_loop.wgsl)
+// The projections: y = x W^T + bias and dx = dy W, with W frozen in its stored type (weight.ts), by
+// the variant that suits the adapter and the sizes (matmul_variants.ts).
 // W's own gradient does not exist here: LoRA's factors have theirs in lora.ts.
 
 import { fastest } from "./gpu/autotune.ts";
 import type { Gpu } from "./gpu/gpu.ts";
-import type { Kernel } from "./gpu/pipelines.ts";
 import { elementCount, rows as rowsOf, type Tensor } from "./gpu/tensor.ts";
-import bf16 from "./matmul_bf16.wgsl" with { type: "text" };
-import { broadcastKernel, columnsALane, type Direction, rowCounts } from "./matmul_broadcast.ts";
-import f16 from "./matmul_f16.wgsl" with { type: "text" };
-import f32 from "./matmul_f32.wgsl" with { type: "text" };
-import loop from "./matmul_loop.wgsl" with { type: "text" };
-import output from "./matmul_output.wgsl" with { type: "text" };
-import tile from "./matmul_tile.wgsl" with { type: "text" };
-import { prefersTexture, type Weight, type WeightType } from "./weight.ts";
+import type { Direction } from "./matmul_broadcast.ts";
+import {
+  candidates,
+  matmulKey,
+  type MatmulShape,
+  type Product,
+  runVariant,
+  variantFor,
+} from "./matmul_variants.ts";
+import { prefersTexture, type Weight } from "./weight.ts";
 
 export interface MatmulOptions {
   /** Adds to the output instead of overwriting it. */
   accumulate?: boolean;
-}
-
-export type MatmulVariant = "broadcast" | "tile_64" | "tile_128" | "loop";
-
-/** One product the model runs: `rows` of x or dy times a weight (N, K). */
-export interface MatmulShape {
-  rows: number;
-  N: number;
-  K: number;
-  dtype: WeightType;
-  direction: Direction;
-}
-
-const unpacking = { f32, f16, bf16 };
-
-/** Kernels that read weights from buffers, with the rows and columns a workgroup of each owns. */
-const buffered = {
-  loop: { rows: 16, columns: 64 },
-  tile_64: { rows: 64, columns: 64 },
-  tile_128: { rows: 128, columns: 64 },
-} as const;
-type Buffered = keyof typeof buffered;
-
-const kernels = new Map<string, Kernel>();
-
-function bufferedKernel(variant: Buffered, dtype: WeightType, direction: Direction): Kernel {
-  const label = `matmul_${variant}.${direction}.${dtype}`;
-  const known = kernels.get(label);
-  if (known) return known;
-  const shared = unpacking[dtype] + output;
-  const kernel = variant === "loop"
-    ? {
-      label,
-      code: shared + loop,
-      entryPoint: direction,
-      constants: {
-        columns_a_group: buffered.loop.columns / 4,
-        rows_a_group: buffered.loop.rows / 4,
-      },
-    }
-    : { label, code: shared + tile, entryPoint: variant.replace("tile", direction) };
-  kernels.set(label, kernel);
-  return kernel;
 }
 
 /**
@@ -96,13 +51,6 @@ export function linearBackward(
   multiply(gpu, "backward", { from: dy, weight, to: dx }, options);
 }
 
-interface Product {
-  from: Tensor;
-  weight: Weight;
-  bias?: Tensor;
-  to: Tensor;
-}
-
 function multiply(
   gpu: Gpu,
   direction: Direction,
@@ -120,73 +68,8 @@ function multiply(
       bias,
       to: part(to, M, outer, first, count),
     };
-    if (variant === "broadcast") runBroadcast(gpu, direction, product, count, accumulate);
-    else runBuffered(gpu, variant, direction, product, count, accumulate);
+    runVariant(gpu, variant, direction, product, count, accumulate);
   }
-}
-
-function runBroadcast(
-  gpu: Gpu,
-  direction: Direction,
-  { from, weight, bias, to }: Product,
-  rows: number,
-  accumulate: boolean,
-): void {
-  const [N, K] = weight.shape;
-  const [inner, outer] = direction === "forward" ? [K, N] : [N, K];
-  const { texture, rowBits, texelsARow } = weight.texture!;
-  const rowsAGroup = rowCounts.find((count) => count >= rows) ?? rowCounts[rowCounts.length - 1];
-  gpu.run(
-    broadcastKernel(gpu, {
-      dtype: weight.dtype,
-      direction,
-      rows: rowsAGroup,
-      biased: bias !== undefined,
-      accumulate,
-    }),
-    // Without a bias its binding is not looked at; x stands in.
-    direction === "forward" ? [from, texture, bias ?? from, to] : [from, texture, to],
-    [
-      Math.ceil(rows / rowsAGroup),
-      Math.ceil(outer / (gpu.facts.subgroupSize * columnsALane)),
-    ],
-    [rows, outer, inner, outer / 4, rowBits, texelsARow],
-  );
-}
-
-function runBuffered(
-  gpu: Gpu,
-  variant: Buffered,
-  direction: Direction,
-  { from, weight, bias, to }: Product,
-  rows: number,
-  accumulate: boolean,
-): void {
-  const [N, K] = weight.shape;
-  const kernel = bufferedKernel(variant, weight.dtype, direction);
-  const group = buffered[variant];
-  weight.rows.forEach(({ first, count, tensor }, number) => {
-    const forward = direction === "forward";
-    const [columns, inner] = forward ? [count, K] : [K, count];
-    gpu.run(
-      kernel,
-      [from, tensor, bias ?? from, to],
-      [Math.ceil(columns / group.columns), Math.ceil(rows / group.rows)],
-      [
-        rows,
-        columns / 4,
-        inner / 4,
-        (forward ? K : N) / 4,
-        forward ? 0 : first / 4,
-        (forward ? N : K) / 4,
-        forward ? first / 4 : 0,
-        K / 4,
-        // Going back, every range of the weight's rows adds its share of the sum.
-        accumulate || (!forward && number > 0) ? 1 : 0,
-        bias ? 1 : 0,
-      ],
-    );
-  });
 }
 
 /** M, after checking that `from` is (M, inner) and `to` is (M, outer). */
@@ -234,20 +117,6 @@ function part(tensor: Tensor, M: number, columns: number, first: number, count: 
   return rowsOf({ ...tensor, shape: [M, columns] }, first, count);
 }
 
-/** The key of `gpu.choices` for a product; row counts share one up to the next power of two. */
-export function matmulKey({ rows, N, K, dtype, direction }: MatmulShape): string {
-  const rowClass = Math.min(1024, 2 ** Math.ceil(Math.log2(rows)));
-  return `matmul.${direction} ${dtype} rows ${rowClass} of ${N} x ${K}`;
-}
-
-function variantFor(gpu: Gpu, shape: MatmulShape, weight: Weight): MatmulVariant {
-  const chosen = gpu.choices.get(matmulKey(shape)) as MatmulVariant | undefined;
-  if (chosen === "broadcast" ? weight.texture : chosen && weight.rows.length > 0) return chosen!;
-  if (weight.texture) return "broadcast";
-  if (gpu.facts.software || shape.rows <= 16) return "loop";
-  return shape.rows <= 96 ? "tile_64" : "tile_128";
-}
-
 /** Measures the variants on the products a model runs and keeps the fastest in `gpu.choices`. */
 export async function tuneMatmul(gpu: Gpu, { shapes }: { shapes: MatmulShape[] }): Promise<void> {
   // A software adapter's weights have one layout, and one variant reads it.
@@ -273,13 +142,12 @@ async function tuneShape(gpu: Gpu, shape: MatmulShape): Promise<void> {
     texture: null,
     sizeBytes: tensor.sizeBytes,
   };
-  const variants = shape.rows <= 16 ? ["loop"] as const : ["tile_64", "tile_128", "loop"] as const;
   await fastest(
     gpu,
     key,
-    variants.map((name) => ({
+    candidates(gpu, shape, weight).map((name) => ({
       name,
-      record: () => runBuffered(gpu, name, shape.direction, { from, weight, to }, rows, false),
+      record: () => runVariant(gpu, name, shape.direction, { from, weight, to }, rows, false),
     })),
   );
   await gpu.destroy(from, to, tensor);

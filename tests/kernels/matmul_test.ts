@@ -1,11 +1,6 @@
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
-import {
-  linear,
-  linearBackward,
-  matmulKey,
-  type MatmulVariant,
-  tuneMatmul,
-} from "../../kernels/matmul.ts";
+import { linear, linearBackward, tuneMatmul } from "../../kernels/matmul.ts";
+import { matmulKey, type MatmulVariant } from "../../kernels/matmul_variants.ts";
 import {
   destroyWeight,
   prefersTexture,
@@ -73,8 +68,10 @@ async function compare(gpu: Gpu, shape: Shape, dtype: WeightType, layout?: (w: W
   gpu.release(given.x, given.dy, given.bias, y, dx);
 }
 
-for (const variant of ["broadcast", "loop", "tile_64", "tile_128"] as const) {
-  for (const dtype of dtypes) {
+for (const variant of ["broadcast", "loop", "split", "tile_64", "tile_128"] as const) {
+  // Unpacking f16 is the same text in all that read buffers; compiling it twice is enough.
+  const types = variant === "split" || variant === "tile_128" ? ["f32", "bf16"] as const : dtypes;
+  for (const dtype of types) {
     Deno.test(`matmul ${variant}, forward and backward, ${dtype}`, async () => {
       const gpu = await testGpu();
       if (variant === "broadcast" && !prefersTexture(gpu)) return;
@@ -98,7 +95,7 @@ Deno.test("a weight past the largest binding is multiplied in row ranges", async
   const { limits } = gpu.facts;
   const whole = limits.maxBindingBytes;
   const shape: Shape = [17, 196, 100];
-  for (const variant of ["loop", "tile_64"] as const) {
+  for (const variant of ["loop", "split", "tile_64"] as const) {
     force(gpu, shape, "bf16", variant);
     limits.maxBindingBytes = 65 * 200;
     try {
@@ -158,7 +155,7 @@ Deno.test("matmul over more rows than workgroups in a dimension", async () => {
 Deno.test("NaN and Inf reach their row or column of a product and nothing else", async () => {
   const gpu = await testGpu();
   const [M, N, K] = [9, 12, 36];
-  for (const variant of ["broadcast", "loop", "tile_64"] as const) {
+  for (const variant of ["broadcast", "loop", "split", "tile_64"] as const) {
     if (variant === "broadcast" && !prefersTexture(gpu)) continue;
     force(gpu, [M, N, K], "f32", variant);
     const x = normal(M * K, 1), values = normal(N * K, 2);
@@ -191,6 +188,10 @@ Deno.test("tuning leaves a choice that fits the weights of this adapter", async 
   try {
     await tuneMatmul(gpu, { shapes: [shape] });
     assert(["loop", "tile_64", "tile_128"].includes(gpu.choices.get(matmulKey(shape)) ?? "none"));
+    const few = { ...shape, rows: 1 };
+    await tuneMatmul(gpu, { shapes: [few] });
+    assert(["split", "loop", "tile_64"].includes(gpu.choices.get(matmulKey(few)) ?? "none"));
+    gpu.choices.delete(matmulKey(few));
     await compare(gpu, [32, 64, 64], "bf16");
   } finally {
     facts.software = software;
