@@ -2,6 +2,7 @@
 // log-probabilities, losses, every LoRA gradient, importance, kept sets, masked AdamW, GRPO.
 // NMSE 1e-7 in f32; sets and inactive elements to the bit.
 
+import { attention, createAttentionWorkspace } from "../kernels/attention.ts";
 import type { Gpu } from "../kernels/gpu/gpu.ts";
 import { accumulateImportance, finishImportance, importanceSums } from "../kernels/importance.ts";
 import { pack } from "../lib/data/pack.ts";
@@ -9,7 +10,8 @@ import { groupAdvantages, grpoPass, tokenWeights } from "../lib/train/grpo_loss.
 import { createOptimizer } from "../lib/train/optimizer.ts";
 import { grpoSettings } from "../lib/train/settings.ts";
 import { generate } from "../lib/model/generate.ts";
-import { pass, type Policy, releaseBatch, uploadBatch } from "../lib/model/pass.ts";
+import { logitsOf } from "../lib/model/head.ts";
+import { forward, pass, type Policy, releaseBatch, uploadBatch } from "../lib/model/pass.ts";
 import { type GoldenCase, goldenCases, openGolden } from "./golden.ts";
 import { assert, assertEquals } from "./asserts.ts";
 import { assertClose, testGpu } from "./gpu.ts";
@@ -54,6 +56,38 @@ for (const name of goldenCases) {
         `gradient of ${name}`,
       );
     }
+  });
+}
+
+/** Logits of every position of packed samples, (T, V). */
+async function logitsOfAll(
+  gpu: Gpu,
+  { decoder, adapter }: Policy,
+  samples: { tokens: Uint32Array; promptLength: number }[],
+): Promise<Float32Array> {
+  const batch = uploadBatch(gpu, decoder, pack(samples));
+  const { segments, positions, tokens } = batch;
+  const workspace = createAttentionWorkspace(gpu, segments, decoder.config.heads);
+  const context = { gpu, decoder, adapter, dropout: null, positions };
+  const x = forward(
+    context,
+    tokens,
+    (_, q, k, v, y) => attention(gpu, { q, k, v, y, segments, workspace }),
+  );
+  const padded = await gpu.readFloats(logitsOf(gpu, decoder, x));
+  const V = decoder.config.vocabSize, columns = decoder.head.shape[0];
+  return padded.filter((_, i) => i % columns < V);
+}
+
+for (const name of goldenCases) {
+  Deno.test(`golden ${name}: logits, with the adapter and without`, async () => {
+    const gpu = await testGpu();
+    const opened = await openGolden(gpu, name);
+    const samples = opened.samples("");
+    const { decoder, adapter } = opened;
+    assertClose(await logitsOfAll(gpu, { decoder, adapter }, samples), opened.floats("logits"));
+    const base = await logitsOfAll(gpu, { decoder, adapter: null }, samples.slice(1, 2));
+    assertClose(base, opened.floats("base.logits"));
   });
 }
 
