@@ -3,7 +3,7 @@
 
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { GpuError } from "../errors.ts";
-import { type Decoder, destroyDecoder, loadDecoder } from "../model/decoder.ts";
+import { type Decoder, destroyDecoder, loadDecoder, tuneDecoder } from "../model/decoder.ts";
 import { openModel } from "../model/open.ts";
 import type { ModelSource } from "../model/source.ts";
 import type { Turns } from "./turns.ts";
@@ -67,7 +67,10 @@ export class ModelCache {
     for (const tensor of source.tensors.values()) sizeBytes += tensor.sizeBytes;
     await this.#makeRoom(path, sizeBytes);
     const model = loadDecoder(this.gpu, source, onProgress)
-      .then((decoder) => ({ source, decoder }));
+      .then(async (decoder) => {
+        await tuneDecoder(this.gpu, decoder);
+        return { source, decoder };
+      });
     const entry: Entry = { path, model, users: 1, lastUsed: ++this.#clock, sizeBytes };
     this.#entries.set(path, entry);
     try {

@@ -3,6 +3,7 @@
 
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { elementCount, type Tensor } from "../../kernels/gpu/tensor.ts";
+import { tuneMatmul } from "../../kernels/matmul.ts";
 import { ropeTable } from "../../kernels/rope.ts";
 import { destroyWeight, uploadWeight, type Weight, type WeightUse } from "../../kernels/weight.ts";
 import { GpuError } from "../errors.ts";
@@ -110,6 +111,21 @@ async function loadBlock(
     qNorm: config.qkNorm ? await vector(`${prefix}.self_attn.q_norm.weight`) : null,
     kNorm: config.qkNorm ? await vector(`${prefix}.self_attn.k_norm.weight`) : null,
   };
+}
+
+/** Rows of x that a model meets: decoding few sequences, decoding many, training. */
+const tunedRows = [1, 8, 32, 64, 256, 1024];
+
+/** Measures matmul variants on the products this decoder runs, where the adapter has a choice. */
+export async function tuneDecoder(gpu: Gpu, { blocks, head }: Decoder): Promise<void> {
+  const weights = new Map(
+    [head, ...Object.values(blocks[0].weights)].map((weight) => [`${weight.shape}`, weight]),
+  );
+  const directions = ["forward", "backward"] as const;
+  const shapes = [...weights.values()].flatMap(({ shape: [N, K], dtype }) =>
+    directions.flatMap((direction) => tunedRows.map((rows) => ({ rows, N, K, dtype, direction })))
+  );
+  await tuneMatmul(gpu, { shapes });
 }
 
 /** Destroys everything the decoder holds on the GPU. */
