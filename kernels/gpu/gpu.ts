@@ -4,6 +4,7 @@
 
 import { GpuError } from "../../lib/errors.ts";
 import { BufferPool } from "./buffers.ts";
+import { collectGarbage } from "./collect.ts";
 import { type AdapterFacts, openDevice } from "./device.ts";
 import { type Kernel, PipelineCache } from "./pipelines.ts";
 import {
@@ -19,7 +20,8 @@ type Data = Float32Array | Uint32Array | Int32Array | Uint16Array | Uint8Array;
 
 const uniformSlotBytes = 256;
 const uniformSlots = 4096;
-const maxBindGroups = 16384;
+/** Bind groups made, kept and dropped ones, until the dropped ones are collected. */
+const maxBindGroups = 8192;
 
 /** The word that carries a float among a kernel's u32 parameters. */
 export function f32Word(value: number): number {
@@ -40,6 +42,7 @@ export class Gpu {
   #pass: GPUComputePassEncoder | null = null;
   #groups = new Map<string, GPUBindGroup>();
   #groupsOf = new Map<number, Set<string>>();
+  #groupsMade = 0;
   #uniforms: GPUBuffer;
   #uniformSlotOf = new Map<string, number>();
   #failure: GpuError | null = null;
@@ -183,7 +186,7 @@ export class Gpu {
           `${this.facts.limits.maxWorkgroupsPerDimension} a dimension is the limit`,
       );
     }
-    if (this.#groups.size >= maxBindGroups) this.#resetCaches();
+    if (this.#groupsMade >= maxBindGroups) this.#resetCaches();
     const pipeline = this.#pipelines.get(kernel);
     let key = `${pipeline.id}`;
     for (const binding of bindings) {
@@ -198,6 +201,7 @@ export class Gpu {
     }
     let group = this.#groups.get(key);
     if (!group) {
+      this.#groupsMade++;
       group = this.#bindGroup(kernel, pipeline.layout, bindings, slot, params?.length ?? 0);
       this.#groups.set(key, group);
       for (const binding of bindings) {
@@ -397,6 +401,8 @@ export class Gpu {
     this.#uniformSlotOf.clear();
     this.#groups.clear();
     this.#groupsOf.clear();
+    this.#groupsMade = 0;
+    collectGarbage();
   }
 
   #bindGroup(
