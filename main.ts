@@ -277,14 +277,14 @@ async function doctor(config: ServerConfig): Promise<number> {
   }
 }
 
-/** Prints names and values, nested ones indented. */
+/** Prints names and values, nested ones indented, an empty one as "none". */
 function printTree(value: unknown, indent = ""): void {
   for (const [name, inner] of Object.entries(value as object)) {
     const label = Array.isArray(value) ? "-" : `${name}:`;
     const isTree = typeof inner === "object" && inner !== null && Object.keys(inner).length > 0;
-    if (!isTree) console.log(`${indent}${label} ${Array.isArray(inner) ? "none" : String(inner)}`);
-    else if (Array.isArray(inner) && inner.every((one) => typeof one !== "object")) {
-      console.log(`${indent}${label} ${inner.join(", ")}`);
+    if (!isTree) {
+      const isEmpty = typeof inner === "object" || inner === "";
+      console.log(`${indent}${label} ${isEmpty ? "none" : String(inner)}`);
     } else {
       console.log(`${indent}${label}`);
       printTree(inner, `${indent}  `);

@@ -1,5 +1,6 @@
 // What the GPU is, what it offers, whether it computes rightly, and which kernels were chosen on it.
 
+import { prefersTexture } from "../../../kernels/weight.ts";
 import { swiglu } from "../../../kernels/swiglu.ts";
 import type { TaskContext } from "../context.ts";
 import type { DoctorTask } from "../messages.ts";
@@ -25,6 +26,7 @@ export async function doctor(
   const self = await selfTest(gpu);
   if (self > 1e-6) problems.push(`The adapter computes wrongly: relative error ${self}.`);
   return {
+    // The driver's name and version stand in here, as far as WebGPU tells them.
     adapter: facts.description,
     vendor: facts.vendor,
     architecture: facts.architecture,
@@ -32,7 +34,11 @@ export async function doctor(
     features: facts.features,
     limits: facts.limits,
     memory: gpu.pool.memory,
-    variants: Object.fromEntries(gpu.choices),
+    variants: {
+      matmul: prefersTexture(gpu) ? "broadcast, weights as textures" : "measured for each model",
+      reductions: facts.software ? "a lane a row" : "trees in workgroup memory",
+      measured: Object.fromEntries(gpu.choices),
+    },
     self_test_error: self,
     problems,
   };
