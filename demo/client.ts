@@ -80,10 +80,9 @@ export class Client {
     return await response.json();
   }
 
-  /** Uploads records as JSON lines and answers the file's id. */
-  async upload(filename: string, records: unknown[]): Promise<string> {
+  /** Uploads a data set and answers the file's id. */
+  async upload(filename: string, text: string): Promise<string> {
     const form = new FormData();
-    const text = records.map((record) => JSON.stringify(record) + "\n").join("");
     form.append("purpose", "fine-tune");
     form.append("file", new Blob([text]), filename);
     const response = await this.request("/v1/files", { method: "POST", body: form });

@@ -2,7 +2,7 @@
 // samples are classified by three models' votes, the LoRA elements are partitioned, phase 1 (SFT)
 // trains System 1's and phase 2 (GRPO) System 2's. After each, samples that were never trained on are
 // answered and graded. The adapter is downloaded and compared with the partition bit by bit.
-// Writes FOLDER/summary.json and FOLDER/out/ (the server's data, the adapter, the partition).
+// Writes FOLDER/summary.json and FOLDER/out/ (the samples, the server's data, the adapter, the partition).
 
 import { parseArgs } from "node:util";
 import { Client } from "./client.ts";
@@ -143,14 +143,19 @@ async function tour(client: Client, screen: Screen, seed: number, out: string): 
   title(`1. Upload: ${counts.train} samples without labels, ${counts.heldOut} held out`);
   const { train, heldOut } = demoSamples(seed, counts);
   const truth = new Map(train.map(({ question, system }) => [question, system]));
-  const trainFile = await client.upload(
+  const upload = async (filename: string, records: unknown[]) => {
+    const text = records.map((record) => JSON.stringify(record) + "\n").join("");
+    await Deno.writeTextFile(`${out}/${filename}`, text);
+    return await client.upload(filename, text);
+  };
+  const trainFile = await upload(
     "train.jsonl",
     train.map(({ question, answer }) => ({ question, answer })),
   );
   const heldOutOf = (system: System) => heldOut.filter((sample) => sample.system === system);
   const heldOutFiles: Record<System, string> = {
-    system1: await client.upload("held_out_system1.jsonl", heldOutOf("system1")),
-    system2: await client.upload("held_out_system2.jsonl", heldOutOf("system2")),
+    system1: await upload("held_out_system1.jsonl", heldOutOf("system1")),
+    system2: await upload("held_out_system2.jsonl", heldOutOf("system2")),
   };
 
   title(`2. Classify: the votes of ${teachers.map((teacher) => teacher.model).join(", ")}`);
