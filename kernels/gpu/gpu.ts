@@ -3,8 +3,8 @@
 // Each readback or sync blocks this thread for at least 11 ms, so callers batch them.
 
 import { GpuError } from "../../lib/errors.ts";
+import { BindingCache } from "./bindings.ts";
 import { BufferPool } from "./buffers.ts";
-import { collectGarbage } from "./collect.ts";
 import { type AdapterFacts, openDevice } from "./device.ts";
 import { type Kernel, PipelineCache } from "./pipelines.ts";
 import {
@@ -17,11 +17,6 @@ import {
 } from "./tensor.ts";
 
 type Data = Float32Array | Uint32Array | Int32Array | Uint16Array | Uint8Array;
-
-const uniformSlotBytes = 256;
-const uniformSlots = 4096;
-/** Bind groups made, kept and dropped ones, until the dropped ones are collected. */
-const maxBindGroups = 8192;
 
 /** The word that carries a float among a kernel's u32 parameters. */
 export function f32Word(value: number): number {
@@ -40,11 +35,7 @@ export class Gpu {
   readonly #pipelines: PipelineCache;
   #encoder: GPUCommandEncoder | null = null;
   #pass: GPUComputePassEncoder | null = null;
-  #groups = new Map<string, GPUBindGroup>();
-  #groupsOf = new Map<number, Set<string>>();
-  #groupsMade = 0;
-  #uniforms: GPUBuffer;
-  #uniformSlotOf = new Map<string, number>();
+  readonly #bindings: BindingCache;
   #failure: GpuError | null = null;
   /** Dispatches since the device was opened. */
   dispatches = 0;
@@ -52,13 +43,14 @@ export class Gpu {
   constructor(device: GPUDevice, facts: AdapterFacts) {
     this.device = device;
     this.facts = facts;
-    this.pool = new BufferPool(device, facts, (id) => this.#forget(id), () => this.flush());
+    this.pool = new BufferPool(
+      device,
+      facts,
+      (id) => this.#bindings.forget(id),
+      () => this.flush(),
+    );
     this.#pipelines = new PipelineCache(device);
-    this.#uniforms = device.createBuffer({
-      label: "uniforms",
-      size: uniformSlots * uniformSlotBytes,
-      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
-    });
+    this.#bindings = new BindingCache(device, () => this.flush());
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       this.#failure ??= new GpuError(
@@ -186,31 +178,8 @@ export class Gpu {
           `${this.facts.limits.maxWorkgroupsPerDimension} a dimension is the limit`,
       );
     }
-    if (this.#groupsMade >= maxBindGroups) this.#resetCaches();
     const pipeline = this.#pipelines.get(kernel);
-    let key = `${pipeline.id}`;
-    for (const binding of bindings) {
-      key += "storage" in binding
-        ? `|${binding.storage.id}:${binding.offsetBytes}:${binding.sizeBytes}`
-        : `|t${binding.id}`;
-    }
-    let slot = -1;
-    if (params) {
-      slot = this.#uniformSlot(params);
-      key += `|u${slot}`;
-    }
-    let group = this.#groups.get(key);
-    if (!group) {
-      this.#groupsMade++;
-      group = this.#bindGroup(kernel, pipeline.layout, bindings, slot, params?.length ?? 0);
-      this.#groups.set(key, group);
-      for (const binding of bindings) {
-        const id = "storage" in binding ? binding.storage.id : binding.id;
-        const keys = this.#groupsOf.get(id) ?? new Set();
-        keys.add(key);
-        this.#groupsOf.set(id, keys);
-      }
-    }
+    const group = this.#bindings.group(pipeline, kernel.label, bindings, params);
     const pass = this.#computePass();
     pass.setPipeline(pipeline.pipeline);
     pass.setBindGroup(0, group);
@@ -380,64 +349,6 @@ export class Gpu {
     if (this.#pass) return this.#pass;
     this.#encoder ??= this.device.createCommandEncoder({ label: "lorapar" });
     return this.#pass = this.#encoder.beginComputePass({ label: "lorapar" });
-  }
-
-  #uniformSlot(params: readonly number[]): number {
-    const key = params.join(",");
-    const known = this.#uniformSlotOf.get(key);
-    if (known !== undefined) return known;
-    if (this.#uniformSlotOf.size >= uniformSlots) this.#resetCaches();
-    const slot = this.#uniformSlotOf.size;
-    const words = new Uint32Array(Math.ceil(params.length / 4) * 4);
-    words.set(params);
-    this.device.queue.writeBuffer(this.#uniforms, slot * uniformSlotBytes, words);
-    this.#uniformSlotOf.set(key, slot);
-    return slot;
-  }
-
-  /** Recorded dispatches still read the old uniforms, so they are submitted first. */
-  #resetCaches(): void {
-    this.flush();
-    this.#uniformSlotOf.clear();
-    this.#groups.clear();
-    this.#groupsOf.clear();
-    this.#groupsMade = 0;
-    collectGarbage();
-  }
-
-  #bindGroup(
-    kernel: Kernel,
-    layout: GPUBindGroupLayout,
-    bindings: readonly (Tensor | TextureBinding)[],
-    slot: number,
-    paramCount: number,
-  ): GPUBindGroup {
-    const entries: GPUBindGroupEntry[] = bindings.map((binding, index) => ({
-      binding: index,
-      resource: "storage" in binding
-        ? {
-          buffer: binding.storage.buffer,
-          offset: binding.offsetBytes,
-          size: Math.max(4, binding.sizeBytes),
-        }
-        : binding.view,
-    }));
-    if (slot >= 0) {
-      entries.push({
-        binding: bindings.length,
-        resource: {
-          buffer: this.#uniforms,
-          offset: slot * uniformSlotBytes,
-          size: Math.ceil(paramCount / 4) * 16,
-        },
-      });
-    }
-    return this.device.createBindGroup({ label: kernel.label, layout, entries });
-  }
-
-  #forget(id: number): void {
-    for (const key of this.#groupsOf.get(id) ?? []) this.#groups.delete(key);
-    this.#groupsOf.delete(id);
   }
 }
 
