@@ -29,16 +29,17 @@ const lora = { r: 8, lora_alpha: 64, init: "gaussian" };
 /** The paper's phases with rates, batches and lengths for a model of a million parameters. */
 const sft = {
   kind: "sft",
-  learning_rate: 1e-3,
-  num_train_epochs: 2,
+  learning_rate: 2e-3,
+  num_train_epochs: 3,
   per_device_train_batch_size: 16,
   gradient_accumulation_steps: 1,
   lora_dropout: 0,
 };
 const grpo = {
   kind: "grpo",
-  learning_rate: 3e-4,
-  max_steps: 25,
+  learning_rate: 1e-3,
+  max_steps: 40,
+  max_grad_norm: 0.5,
   num_generations: 8,
   per_device_train_batch_size: 64,
   gradient_accumulation_steps: 1,
@@ -66,6 +67,16 @@ interface Evaluation {
   interval: [number, number];
   correct: number;
   count: number;
+  /** Id of the file of answers, in the samples' order. */
+  file: string;
+}
+
+/** A line of that file. */
+interface Answer {
+  question: string;
+  answer: string;
+  completion: string;
+  correct: boolean;
 }
 
 interface Training {
@@ -194,7 +205,7 @@ async function tour(client: Client, screen: Screen, seed: number, out: string): 
   );
 
   const evaluations = {} as Record<Stage, Record<System, Evaluation>>;
-  const answers = {} as Record<Stage, Record<System, string>>;
+  const answers = {} as Record<Stage, Record<System, Answer[]>>;
   const look = async (stage: Stage, name: string) => {
     const evaluate = (system: System) =>
       run<Evaluation>("/v1/evaluate", {
@@ -202,9 +213,12 @@ async function tour(client: Client, screen: Screen, seed: number, out: string): 
         file: heldOutFiles[system],
         ...graders[system],
       });
-    const ask = (system: System) => chat(client, name, heldOutOf(system)[0].question, system);
-    evaluations[stage] = { system1: await evaluate("system1"), system2: await evaluate("system2") };
-    answers[stage] = { system1: await ask("system1"), system2: await ask("system2") };
+    const [one, two] = [await evaluate("system1"), await evaluate("system2")];
+    evaluations[stage] = { system1: one, system2: two };
+    answers[stage] = {
+      system1: await client.records(one.file),
+      system2: await client.records(two.file),
+    };
     for (const system of ["system1", "system2"] as const) {
       const { correct, count } = evaluations[stage][system];
       screen.write(`  ${systemNames[system]}: ${correct} of ${count} right\n`);
@@ -250,13 +264,17 @@ async function tour(client: Client, screen: Screen, seed: number, out: string): 
       `${moves.inactiveChanged} of ${moves.inactive} inactive ones\n`,
   );
 
-  for (const system of ["system1", "system2"] as const) {
-    const { question, answer } = heldOutOf(system)[0];
-    title(`${systemNames[system]}, held out: ${question}`);
-    const rows = [...stages.map((stage) => [stageNames[stage], answers[stage][system]]), [
-      "reference",
-      answer,
-    ]];
+  for (const [system, before, after] of changes) {
+    const index = firstMended(answers[before][system], answers[after][system]);
+    const { question, answer } = answers.base[system][index];
+    title(
+      `${systemNames[system]}, the first question that ${stageNames[after]} mended: ${question}`,
+    );
+    const rows = stages.map((stage) => [
+      stageNames[stage],
+      answers[stage][system][index].completion,
+    ]);
+    rows.push(["reference", answer]);
     screen.write(rows.map(([who, text]) => `  ${who.padEnd(16)} ${oneLine(text)}\n`).join(""));
   }
   title("Accuracy on held-out samples (95 % interval)");
@@ -292,15 +310,18 @@ const stageNames: Record<Stage, string> = {
   phase2: "phase 2 (GRPO)",
 };
 
-/** The model's likeliest answer to one question. */
-async function chat(client: Client, name: string, question: string, system: System) {
-  const messages = [{ role: "user", content: question }];
-  if (system === "system2") messages.unshift({ role: "system", content: taggedSystemPrompt });
-  const { choices } = await client.post<{ choices: { message: { content: string } }[] }>(
-    "/v1/chat/completions",
-    { model: name, messages, temperature: 0, max_tokens: graders[system].max_tokens },
-  );
-  return choices[0].message.content;
+/** Which phase is for which system, and what stood before it. */
+const changes: [System, Stage, Stage][] = [
+  ["system1", "base", "phase1"],
+  ["system2", "phase1", "phase2"],
+];
+
+/** The first answer that was wrong before and is right after, or the first one of all. */
+export function firstMended(
+  before: Pick<Answer, "correct">[],
+  after: Pick<Answer, "correct">[],
+): number {
+  return Math.max(0, after.findIndex(({ correct }, i) => correct && !before[i].correct));
 }
 
 /** Share of samples whose label is the truth; an undecided one is not. */

@@ -1,7 +1,7 @@
 // The demo's own parts, without a GPU: what it shows, how it follows jobs, what it checks.
 
 import { parseEvents } from "../../demo/client.ts";
-import { accuracyTable, agreementWithTruth, runDemo } from "../../demo/demo.ts";
+import { accuracyTable, agreementWithTruth, firstMended, runDemo } from "../../demo/demo.ts";
 import { bar, JobProgress, metricsText, progressText, type Screen } from "../../demo/progress.ts";
 import { percent, table } from "../../demo/table.ts";
 import { countMoves, untar } from "../../demo/verify.ts";
@@ -89,6 +89,7 @@ Deno.test("a table's columns line up", () => {
     interval: [accuracy / 2, accuracy] as [number, number],
     correct: 1,
     count: 2,
+    file: "file-1",
   });
   const both = (accuracy: number) => ({
     system1: evaluation(accuracy),
@@ -103,6 +104,12 @@ Deno.test("labels agree with the truth where they are it; undecided ones do not"
   const labels = ["system1", "system1", "undecided"];
   const labelled = ["a", "b", "c"].map((question, i) => ({ question, system: labels[i] }));
   assertEquals(agreementWithTruth(labelled, truth), 1 / 3);
+});
+
+Deno.test("the answer that is shown is the first that went from wrong to right", () => {
+  const answers = (marks: string) => [...marks].map((mark) => ({ correct: mark === "+" }));
+  assertEquals(firstMended(answers("+-+--"), answers("+--++")), 3);
+  assertEquals(firstMended(answers("++"), answers("+-")), 0);
 });
 
 Deno.test("events are found wherever the stream is cut", async () => {
