@@ -68,6 +68,11 @@ export class Gpu {
     });
   }
 
+  /** Whether the device is lost or has refused a command: every later sync throws that. */
+  get failed(): boolean {
+    return this.#failure !== null;
+  }
+
   /** An uninitialised tensor from the pool. */
   tensor(label: string, shape: readonly number[], dtype: DType = "f32"): Tensor {
     const sizeBytes = tensorBytes(shape, dtype);

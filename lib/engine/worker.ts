@@ -37,7 +37,7 @@ function weightBudgetBytes(gpu: Gpu): number {
   return Deno.systemMemoryInfo().available * 0.6;
 }
 
-/** A device that failed to open, or was lost, is opened anew for the next task. */
+/** A device that failed to open, was lost, or refused a command is opened anew for the next task. */
 async function device(): Promise<Opened> {
   opened ??= open();
   try {
@@ -46,6 +46,15 @@ async function device(): Promise<Opened> {
     opened = null;
     throw error;
   }
+}
+
+/** Tasks that are still at work on a failed device fail at their next sync. */
+async function closeFailed(): Promise<void> {
+  const current = opened;
+  const gpu = await current?.then(({ gpu }) => gpu, () => null);
+  if (!gpu?.failed) return;
+  if (opened === current) opened = null;
+  gpu.close();
 }
 
 let running = 0;
@@ -66,7 +75,7 @@ async function run(id: string, task: Task, cancel: SharedArrayBuffer): Promise<v
     if (choicesPath && gpu.choices.size > known) await saveChoices(gpu, choicesPath);
     self.postMessage({ type: "done", id, result });
   } catch (error) {
-    if ((error as { code?: string }).code === "device_lost") opened = null;
+    await closeFailed();
     self.postMessage({ type: "failed", id, error: describe(error) });
   } finally {
     if (--running === 0) await opened?.then(({ gpu }) => gpu.pool.trim(), () => {});
