@@ -42,39 +42,57 @@ export async function loadDecoder(
 ): Promise<Decoder> {
   const { config } = source;
   const total = source.tensors.size;
-  let done = 0;
+  const weights: Weight[] = [];
+  const vectors: Tensor[] = [];
   const stored = async (name: string) => {
     const tensor = await source.read(name);
-    onProgress?.(++done, total);
+    onProgress?.(weights.length + vectors.length + 1, total);
     return tensor;
   };
-  const weight = async (name: string) =>
-    uploadWeight(gpu, name, await stored(name), ["multiplied"]);
-  const vector = async (name: string) => gpu.upload(name, toFloat32(await stored(name)));
-
-  const vocabulary = async (name: string, uses: WeightUse[]) =>
-    uploadWeight(gpu, name, paddedRows(await stored(name)), uses);
-
-  const embedding = await vocabulary(
-    "model.embed_tokens.weight",
-    config.tieEmbeddings ? ["gathered", "multiplied"] : ["gathered"],
-  );
-  const blocks: Block[] = [];
-  for (let layer = 0; layer < config.layers; layer++) {
-    blocks.push(await loadBlock(config, layer, weight, vector));
-    await gpu.sync();
-  }
-  const decoder: Decoder = {
-    config,
-    embedding,
-    blocks,
-    norm: await vector("model.norm.weight"),
-    head: config.tieEmbeddings ? embedding : await vocabulary("lm_head.weight", ["multiplied"]),
-    rope: gpu.tensor("rope.table", [0]),
+  const upload = async (
+    name: string,
+    uses: WeightUse[],
+    shape = (tensor: StoredTensor) => tensor,
+  ) => {
+    const weight = uploadWeight(gpu, name, shape(await stored(name)), uses);
+    weights.push(weight);
+    return weight;
   };
-  reserveRope(gpu, decoder, Math.min(config.maxPositions, 1024));
-  await gpu.sync();
-  return decoder;
+  const weight = (name: string) => upload(name, ["multiplied"]);
+  const vocabulary = (name: string, uses: WeightUse[]) => upload(name, uses, paddedRows);
+  const vector = async (name: string) => {
+    const tensor = gpu.upload(name, toFloat32(await stored(name)));
+    vectors.push(tensor);
+    return tensor;
+  };
+
+  try {
+    const embedding = await vocabulary(
+      "model.embed_tokens.weight",
+      config.tieEmbeddings ? ["gathered", "multiplied"] : ["gathered"],
+    );
+    const blocks: Block[] = [];
+    for (let layer = 0; layer < config.layers; layer++) {
+      blocks.push(await loadBlock(config, layer, weight, vector));
+      await gpu.sync();
+    }
+    const decoder: Decoder = {
+      config,
+      embedding,
+      blocks,
+      norm: await vector("model.norm.weight"),
+      head: config.tieEmbeddings ? embedding : await vocabulary("lm_head.weight", ["multiplied"]),
+      rope: gpu.tensor("rope.table", [0]),
+    };
+    reserveRope(gpu, decoder, Math.min(config.maxPositions, 1024));
+    await gpu.sync();
+    return decoder;
+  } catch (error) {
+    // A damaged file may be tried again and again: what was loaded of it must not stay.
+    await destroyWeight(gpu, ...weights);
+    await gpu.destroy(...vectors);
+    throw error;
+  }
 }
 
 /** Rows of zeros up to a multiple of 4, as the kernels want them; the head masks them out. */
