@@ -37,6 +37,8 @@ export interface Rendered<T> {
 
 export interface RenderSettings {
   maxLength: number;
+  /** The model's: a bound that no setting raises. */
+  positions?: number;
   /** Put before every conversation that has no system message. */
   systemPrompt?: string | null;
   /** "refuse" by default. "truncate" drops the end of the answer, and skips where no answer is left. */
@@ -45,6 +47,8 @@ export interface RenderSettings {
 
 export interface PromptSettings {
   maxPromptLength: number;
+  /** What the model has left for a prompt (`promptPositions`): a bound that no setting raises. */
+  positions?: number;
   systemPrompt?: string | null;
   /** "refuse" by default. "truncate" drops the beginning of the prompt, as TRL once did. */
   tooLong?: TooLong;
@@ -62,7 +66,7 @@ export function renderSample(
 ): RenderedSample {
   if (sample.answer === null) {
     throw new InvalidRequest(
-      `Cannot train on sample ${index}: it has no answer; add one or drop the sample`,
+      `Cannot train on ${nameOf(sample, index)}: it has no answer; add one or drop the sample`,
     );
   }
   const prompt = withSystemPrompt(sample.prompt, systemPrompt);
@@ -90,13 +94,13 @@ export function renderSample(
 export function renderSamples(
   samples: Sample[],
   tokenizer: RenderTokenizer,
-  { maxLength, systemPrompt = null, tooLong = "refuse" }: RenderSettings,
+  { maxLength, positions = Infinity, systemPrompt = null, tooLong = "refuse" }: RenderSettings,
 ): Rendered<RenderedSample> {
   const all = samples.map((sample, index) => renderSample(sample, tokenizer, index, systemPrompt));
-  return limit(all, maxLength, "max_length", tooLong, {
+  return limit(samples, all, { name: "max_length", max: maxLength, positions, tooLong }, {
     length: ({ tokens }) => tokens.length,
-    cut: ({ tokens, promptLength }) =>
-      promptLength < maxLength ? { tokens: tokens.slice(0, maxLength), promptLength } : null,
+    cut: ({ tokens, promptLength }, max) =>
+      promptLength < max ? { tokens: tokens.slice(0, max), promptLength } : null,
     describe: ({ tokens, promptLength }) =>
       `${tokens.length} tokens (${promptLength} of prompt, ${
         tokens.length - promptLength
@@ -111,16 +115,36 @@ export function renderSamples(
 export function renderPrompts(
   samples: Sample[],
   tokenizer: RenderTokenizer,
-  { maxPromptLength, systemPrompt = null, tooLong = "refuse" }: PromptSettings,
+  { maxPromptLength, positions = Infinity, systemPrompt = null, tooLong = "refuse" }:
+    PromptSettings,
 ): Rendered<Uint32Array> {
   const all = samples.map(({ prompt }, index) =>
     Uint32Array.from(encodePrompt(withSystemPrompt(prompt, systemPrompt), tokenizer, index))
   );
-  return limit(all, maxPromptLength, "max_prompt_length", tooLong, {
+  const bound: Bound = { name: "max_prompt_length", max: maxPromptLength, positions, tooLong };
+  return limit(samples, all, bound, {
     length: (tokens) => tokens.length,
-    cut: (tokens) => tokens.slice(tokens.length - maxPromptLength),
+    cut: (tokens, max) => tokens.slice(tokens.length - max),
     describe: (tokens) => `${tokens.length} tokens of prompt`,
   });
+}
+
+/**
+ * Positions a model has left for a prompt when it is to generate `maxNewTokens`.
+ * @throws {InvalidRequest} at `param` when there is none.
+ */
+export function promptPositions(
+  { maxPositions }: { maxPositions: number },
+  maxNewTokens: number,
+  param: string,
+): number {
+  if (maxNewTokens < maxPositions) return maxPositions - maxNewTokens;
+  throw new InvalidRequest(
+    `Cannot generate ${maxNewTokens} tokens: the model has ${maxPositions} positions for prompt and ` +
+      `completion together. Lower ${param}`,
+    param,
+    "context_length_exceeded",
+  );
 }
 
 function withSystemPrompt(prompt: Message[], systemPrompt: string | null): Message[] {
@@ -156,34 +180,53 @@ function startsWith(whole: number[], start: number[]): boolean {
   return whole.length > start.length && start.every((token, index) => whole[index] === token);
 }
 
-/** Applies one rule to everything longer than `max` tokens. */
+/** A sample by its number among those rendered and by how its question begins. */
+function nameOf({ prompt }: Sample, index: number): string {
+  const question = prompt.at(-1)?.content ?? "";
+  const start = question.length > 60 ? `${question.slice(0, 57)}...` : question;
+  return `sample ${index} (${JSON.stringify(start)})`;
+}
+
+/** The setting that bounds a length, and the model's own bound. */
+interface Bound {
+  name: "max_length" | "max_prompt_length";
+  max: number;
+  positions: number;
+  tooLong: TooLong;
+}
+
+/** Applies one rule to everything longer than the bound, in tokens. */
 function limit<T>(
+  given: Sample[],
   all: T[],
-  max: number,
-  name: "max_length" | "max_prompt_length",
-  tooLong: TooLong,
+  { name, max: asked, positions, tooLong }: Bound,
   { length, cut, describe }: {
     length(sample: T): number;
-    cut(sample: T): T | null;
+    cut(sample: T, max: number): T | null;
     describe(sample: T): string;
   },
 ): Rendered<T> {
+  const max = Math.min(asked, positions);
   const tooLongOnes = all.map((_, index) => index).filter((index) => length(all[index]) > max);
   if (tooLong === "refuse" && tooLongOnes.length > 0) {
     const [first] = tooLongOnes;
     const longest = tooLongOnes.reduce((most, index) => Math.max(most, length(all[index])), 0);
+    const bound = asked <= positions
+      ? `${name} is ${asked}`
+      : `the model has ${positions} positions for it`;
     throw new InvalidRequest(
-      `Cannot use sample ${first}: it has ${describe(all[first])}, ${name} is ${max}; ` +
+      `Cannot use ${nameOf(given[first], first)}: it has ${describe(all[first])}, ${bound}; ` +
         `${tooLongOnes.length} of ${all.length} samples are too long, the longest has ${longest}. ` +
-        `Set ${name} to ${longest} or drop them`,
-      name,
+        (longest <= positions ? `Set ${name} to ${longest} or drop them` : "Shorten or drop them"),
+      asked <= positions ? name : "file",
+      asked <= positions ? undefined : "context_length_exceeded",
     );
   }
   const samples: T[] = [], indices: number[] = [];
   let truncated = 0;
   for (const [index, sample] of all.entries()) {
     const fits = length(sample) <= max;
-    const kept = fits ? sample : tooLong === "truncate" ? cut(sample) : null;
+    const kept = fits ? sample : tooLong === "truncate" ? cut(sample, max) : null;
     if (kept === null) continue;
     if (!fits) truncated++;
     samples.push(kept);

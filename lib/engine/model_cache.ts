@@ -1,6 +1,7 @@
 // Bases on the GPU, kept for the next task. The least recently used go first when a new one needs
 // room; one in use is never taken away.
 
+import { format } from "@std/fmt/bytes";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { GpuError } from "../errors.ts";
 import { type Decoder, destroyDecoder, loadDecoder, tuneDecoder } from "../model/decoder.ts";
@@ -48,6 +49,11 @@ export class ModelCache {
     }
   }
 
+  /** Whether a model is on the GPU, or about to be. */
+  holds(path: string): boolean {
+    return this.#entries.has(path);
+  }
+
   /** A loaded model, counted as in use; another task may have loaded it meanwhile. */
   #claim(path: string): Entry | undefined {
     const entry = this.#entries.get(path);
@@ -85,9 +91,12 @@ export class ModelCache {
 
   async #makeRoom(path: string, sizeBytes: number): Promise<void> {
     if (sizeBytes > this.budgetBytes) {
+      const [wanted, there] = [sizeBytes, this.budgetBytes].map((bytes) =>
+        format(bytes, { binary: true })
+      );
       throw new GpuError(
-        `Cannot load ${path}: its weights take ${sizeBytes} bytes, ${this.budgetBytes} are there. ` +
-          "Use a smaller or a quantised model.",
+        `Cannot load ${path}: its weights take ${wanted}, ${there} are there. Use a smaller or a ` +
+          "quantised model.",
         "model",
         "out_of_memory",
       );

@@ -11,6 +11,7 @@ import {
   loraBackwardParameters,
   type LoraModule,
 } from "../../kernels/lora.ts";
+import { GpuError } from "../errors.ts";
 import { type Projection, projections } from "../model/config.ts";
 import type { LoraLayout } from "./layout.ts";
 
@@ -32,7 +33,15 @@ export interface LoraDropout {
   seed: number;
 }
 
-/** Puts phi (E) on the GPU; `trainable` adds a zeroed gradient, `residual` is PiSSA's start. */
+/** Elements an adapter may have: kernels bind phi in one piece. */
+export function maxAdapterElements({ facts }: Gpu): number {
+  return Math.floor(facts.limits.maxBindingBytes / 4);
+}
+
+/**
+ * Puts phi (E) on the GPU; `trainable` adds a zeroed gradient, `residual` is PiSSA's start.
+ * @throws {GpuError} when the adapter is larger than the GPU binds in one piece.
+ */
 export function uploadAdapter(
   gpu: Gpu,
   layout: LoraLayout,
@@ -43,6 +52,15 @@ export function uploadAdapter(
     residual?: Float32Array;
   },
 ): Adapter {
+  const most = maxAdapterElements(gpu);
+  if (layout.elements > most) {
+    throw new GpuError(
+      `Cannot use an adapter of ${layout.elements} elements: ${gpu.facts.description} takes ${most}. ` +
+        "Lower lora.r or leave out some of lora.target_modules.",
+      "lora.r",
+      "out_of_memory",
+    );
+  }
   return {
     layout,
     phi: gpu.upload("adapter.phi", phi),

@@ -32,7 +32,7 @@ import { forward, type Policy, releaseBatch, uploadBatch } from "./pass.ts";
 /** Steps between two readbacks. */
 const stepsPerRead = 16;
 /** Rows decoded side by side; more gain little and take memory. */
-const maxRows = 64;
+export const maxRows = 64;
 /** Prompt tokens of one packed pass. */
 const promptTokensPerPass = 4096;
 

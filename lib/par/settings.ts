@@ -28,7 +28,8 @@ export const classifySettings = z.strictObject({
 export type ClassifySettings = z.infer<typeof classifySettings>;
 
 export const loraSettings = z.strictObject({
-  r: z.number().int().min(1).max(256).default(8),
+  /** A multiple of 4: the kernels read four at a time. */
+  r: z.number().int().multipleOf(4).min(4).max(256).default(8),
   lora_alpha: z.number().positive().default(64),
   target_modules: z.array(z.enum(projections)).min(1).default([
     "q_proj",

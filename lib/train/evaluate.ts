@@ -1,7 +1,8 @@
 // Accuracy on held-out samples: greedy (or sampled) answers, graded one by one.
 
-import { renderPrompts } from "../data/render.ts";
+import { promptPositions, renderPrompts } from "../data/render.ts";
 import type { Sample } from "../data/record.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { generate, type GenerateHooks } from "../model/generate.ts";
 import type { Policy } from "../model/pass.ts";
 import type { ChatTokenizer } from "../model/tokenizer.ts";
@@ -15,6 +16,24 @@ export interface Answer {
   text: string;
   tokens: number;
   truncated: boolean;
+}
+
+/**
+ * The prompts of samples that are to be answered in `maxTokens`.
+ * @throws {InvalidRequest} when one leaves the model no room for that.
+ */
+export function answerPrompts(
+  samples: Sample[],
+  tokenizer: ChatTokenizer,
+  config: ModelConfig,
+  { maxTokens, systemPrompt }: { maxTokens: number; systemPrompt: string | null },
+): Uint32Array[] {
+  const positions = promptPositions(config, maxTokens, "max_tokens");
+  return renderPrompts(samples, tokenizer, {
+    maxPromptLength: Infinity,
+    positions,
+    systemPrompt,
+  }).samples;
 }
 
 /** Answers every sample, in order; `onAnswers` is told how many are done. */
@@ -32,10 +51,7 @@ export async function answerAll(
   hooks: GenerateHooks & { onAnswers(done: number, total: number): void },
 ): Promise<Answer[]> {
   const { config } = policy.decoder;
-  const { samples: prompts } = renderPrompts(samples, tokenizer, {
-    maxPromptLength: Math.max(1, config.maxPositions - maxTokens),
-    systemPrompt,
-  });
+  const prompts = answerPrompts(samples, tokenizer, config, { maxTokens, systemPrompt });
   const answers: Answer[] = [];
   for (let first = 0; first < samples.length; first += batchSize) {
     const some = prompts.slice(first, first + batchSize);

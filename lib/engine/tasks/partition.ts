@@ -121,7 +121,7 @@ async function meanLossBackward(gpu: Gpu, policy: Policy, sample: RenderedSample
 /** A seeded choice of `samples_per_system` samples of one system, rendered. */
 function chooseExamples(
   samples: Sample[],
-  { tokenizer }: ModelSource,
+  { config, tokenizer }: ModelSource,
   system: System,
   { samples_per_system, max_length, seed }: Pick<
     PartitionSettings,
@@ -141,7 +141,10 @@ function chooseExamples(
   }
   const chosen = [...shuffledOrder(own.length, seed)].slice(0, samples_per_system)
     .map((index) => own[index]);
-  return renderSamples(chosen, tokenizer, { maxLength: max_length }).samples;
+  return renderSamples(chosen, tokenizer, {
+    maxLength: max_length,
+    positions: config.maxPositions,
+  }).samples;
 }
 
 /** The adapter's starting values; PiSSA decomposes the base's weights, one after the other. */
@@ -151,14 +154,6 @@ export function startAdapter(
   layout: LoraLayout,
   lora: LoraSettings,
 ): Promise<Float32Array<ArrayBuffer>> {
-  if (lora.r % 4 !== 0) {
-    throw new InvalidRequest(
-      `Cannot use r = ${lora.r}: the kernels take a multiple of 4. Use ${
-        Math.ceil(lora.r / 4) * 4
-      }.`,
-      "lora.r",
-    );
-  }
   return initAdapter(layout, lora, lora.seed, {
     readWeight: async (name) => toFloat32(await source.read(name)),
     onMatrix: progressOf(context, "pissa", "matrices"),

@@ -1,26 +1,32 @@
 // What a training would take, without doing it: elements, memory by kind, steps and time. Region sizes
 // are known for a stored partition only; one that is yet to be made counts every element as active.
 
-import { passBytes } from "../../model/pass.ts";
-import { renderPrompts, renderSamples } from "../../data/render.ts";
-import type { Sample } from "../../data/record.ts";
-import { InvalidRequest } from "../../errors.ts";
+import { format } from "@std/fmt/bytes";
+import { GpuError } from "../../errors.ts";
+import { maxAdapterElements } from "../../lora/adapter.ts";
+import { readTrainableAdapter } from "../../lora/adapter_file.ts";
 import { type LoraLayout, loraLayout } from "../../lora/layout.ts";
 import type { ModelConfig } from "../../model/config.ts";
+import { maxRows } from "../../model/generate.ts";
+import { passBytes } from "../../model/pass.ts";
 import type { ModelSource } from "../../model/source.ts";
 import { readPartition, type StoredPartition } from "../../par/partition_file.ts";
 import { loraSettings } from "../../par/settings.ts";
-import { phaseSamples, tokensPerPass, totalSteps } from "../../train/phase.ts";
-import type { GrpoSettings, PhaseSettings, SftSettings } from "../../train/settings.ts";
-import { readTrainableAdapter } from "../../lora/adapter_file.ts";
+import { tokensPerPass, totalSteps } from "../../train/phase.ts";
+import type { PhaseSettings } from "../../train/settings.ts";
 import type { TaskContext } from "../context.ts";
 import type { TrainPlan, TrainTask } from "../messages.ts";
+import type { PhaseData } from "./phase_data.ts";
 
+/**
+ * The plan of a training on rendered data. `held` are bytes of the model's weights that are on the GPU
+ * already, and so no longer among the available ones.
+ */
 export async function planTraining(
   { gpu }: TaskContext,
-  source: ModelSource,
+  { source, held }: { source: ModelSource; held: number },
   task: TrainTask,
-  samples: Sample[],
+  data: PhaseData[],
 ): Promise<TrainPlan> {
   const { config } = source;
   const { request } = task;
@@ -31,9 +37,8 @@ export async function planTraining(
     elements: activeCount(layout, stored, settings),
   }));
 
-  let weights = 0;
-  for (const { sizeBytes } of source.tensors.values()) weights += sizeBytes;
-  const phases = request.phases.map((settings) => planPhase(source, samples, settings));
+  const weights = weightBytes(source);
+  const phases = data.map(planPhase);
   const activations = Math.max(
     ...phases.map(({ passTokens }) => passBytes(config, passTokens, passTokens)),
   );
@@ -41,7 +46,7 @@ export async function planTraining(
   const adapter = layout.elements * 4 * 2;
   const optimizer = Math.max(...active.map(({ elements }) => elements * 4 * 3));
   const total = weights + adapter + activations + kvCache + optimizer;
-  const available = gpu.facts.software ? Deno.systemMemoryInfo().available : null;
+  const available = gpu.facts.software ? Deno.systemMemoryInfo().available + held : null;
   return {
     elements: { total: layout.elements, active },
     memory: {
@@ -52,10 +57,31 @@ export async function planTraining(
       total,
       available,
     },
-    fits: available === null || total <= available,
+    fits: (available === null || total <= available) && layout.elements <= maxAdapterElements(gpu),
     phases: phases.map(({ kind, samples, steps }) => ({ kind, samples, steps })),
     estimated_seconds: null,
   };
+}
+
+/** Bytes of a model's weights as they lie on the GPU. */
+export function weightBytes({ tensors }: ModelSource): number {
+  return [...tensors.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+/** @throws {GpuError} when a plan does not fit: better now than by the system killing the server. */
+export function requireMemory({ memory }: TrainPlan): void {
+  const { total, available, activations, kv_cache } = memory;
+  if (available === null || total <= available) return;
+  const formatBytes = (bytes: number) => format(bytes, { binary: true });
+  throw new GpuError(
+    `Cannot train: it takes about ${formatBytes(total)} (${
+      formatBytes(activations)
+    } of activations, ` +
+      `${formatBytes(kv_cache)} of KV cache), ${formatBytes(available)} are there. Use a smaller ` +
+      "model, batch, max_length or max_completion_length.",
+    null,
+    "out_of_memory",
+  );
 }
 
 function layoutOf(
@@ -97,49 +123,24 @@ interface PhasePlan {
   cacheTokens: number;
 }
 
-function planPhase(source: ModelSource, samples: Sample[], settings: PhaseSettings): PhasePlan {
-  const chosen = phaseSamples(samples, settings);
-  if (chosen.length === 0) {
-    throw new InvalidRequest(
-      `Cannot plan ${settings.kind} on ${settings.data}: no sample is labelled so`,
-      "file",
-      "one_sided_data",
-    );
-  }
-  return settings.kind === "sft"
-    ? planSft(source, chosen, settings)
-    : planGrpo(source, chosen, settings);
-}
-
-function planSft(source: ModelSource, chosen: Sample[], settings: SftSettings): PhasePlan {
-  const maxLength = settings.max_length;
-  const rendered = renderSamples(chosen, source.tokenizer, { maxLength }).samples;
+function planPhase(data: PhaseData): PhasePlan {
+  const { kind, settings, samples: { length: samples } } = data;
   const perStep = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
-  const lengths = rendered.map(({ tokens }) => tokens.length).sort((a, b) => b - a);
-  const ofStep = lengths.slice(0, perStep).reduce((sum, length) => sum + length, 0);
+  if (kind === "sft") {
+    const lengths = data.samples.map(({ tokens }) => tokens.length).sort((a, b) => b - a);
+    const ofStep = lengths.slice(0, perStep).reduce((sum, length) => sum + length, 0);
+    const passTokens = Math.max(lengths[0], Math.min(ofStep, tokensPerPass));
+    const steps = totalSteps(settings, samples, perStep);
+    return { kind, samples, steps, passTokens, cacheTokens: 0 };
+  }
+  const prompt = data.samples.reduce((most, { tokens }) => Math.max(most, tokens.length), 0);
+  const longest = prompt + settings.max_completion_length;
+  const promptsPerStep = Math.max(1, Math.floor(perStep / settings.num_generations));
   return {
-    kind: "sft",
-    samples: chosen.length,
-    steps: totalSteps(settings, chosen.length, perStep),
-    passTokens: Math.max(lengths[0], Math.min(ofStep, tokensPerPass)),
-    cacheTokens: 0,
-  };
-}
-
-function planGrpo(source: ModelSource, chosen: Sample[], settings: GrpoSettings): PhasePlan {
-  const rendered = renderPrompts(chosen, source.tokenizer, {
-    maxPromptLength: settings.max_prompt_length,
-    systemPrompt: settings.system_prompt,
-  }).samples;
-  const completions = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
-  const longest = Math.max(...rendered.map((tokens) => tokens.length)) +
-    settings.max_completion_length;
-  const promptsPerStep = Math.max(1, Math.floor(completions / settings.num_generations));
-  return {
-    kind: "grpo",
-    samples: chosen.length,
-    steps: totalSteps(settings, chosen.length, promptsPerStep, settings.num_iterations),
-    passTokens: Math.max(longest, Math.min(completions * longest, tokensPerPass)),
-    cacheTokens: completions * longest,
+    kind,
+    samples,
+    steps: totalSteps(settings, samples, promptsPerStep, settings.num_iterations),
+    passTokens: Math.max(longest, Math.min(perStep * longest, tokensPerPass)),
+    cacheTokens: Math.min(perStep, maxRows) * longest,
   };
 }

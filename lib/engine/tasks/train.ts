@@ -3,39 +3,42 @@
 // the end that is checked bit by bit.
 
 import { readDataset } from "../../data/dataset.ts";
-import { renderPrompts, renderSamples } from "../../data/render.ts";
 import type { Sample } from "../../data/record.ts";
-import { InvalidRequest } from "../../errors.ts";
 import { type Adapter, releaseAdapter, uploadAdapter } from "../../lora/adapter.ts";
 import { writeAdapter } from "../../lora/adapter_file.ts";
+import { openModel } from "../../model/open.ts";
 import type { Policy } from "../../model/pass.ts";
 import type { ModelSource } from "../../model/source.ts";
-import { answerAll } from "../../train/evaluate.ts";
+import { answerAll, answerPrompts } from "../../train/evaluate.ts";
 import { checkGrader, grade } from "../../train/grade.ts";
 import { trainGrpo } from "../../train/grpo.ts";
 import { createOptimizer } from "../../train/optimizer.ts";
-import { type PhaseContext, type PhaseResult, phaseSamples } from "../../train/phase.ts";
-import { checkRewards } from "../../train/rewards.ts";
-import type { PhaseSettings } from "../../train/settings.ts";
+import type { PhaseContext, PhaseResult } from "../../train/phase.ts";
 import { trainSft } from "../../train/sft.ts";
 import { progressOf, type TaskContext } from "../context.ts";
 import type { TrainPlan, TrainResult, TrainTask } from "../messages.ts";
 import { classifyFile } from "./classify.ts";
-import { planTraining } from "./plan_training.ts";
+import { type PhaseData, phaseData } from "./phase_data.ts";
+import { planTraining, requireMemory, weightBytes } from "./plan_training.ts";
 import { activeBits, phaseElements, type StartingPoint, startingPoint } from "./starting_point.ts";
 
-export function train(context: TaskContext, task: TrainTask): Promise<TrainResult | TrainPlan> {
+export async function train(
+  context: TaskContext,
+  task: TrainTask,
+): Promise<TrainResult | TrainPlan> {
+  if (task.dryRun) return await planOnly(context, task);
   const { gpu, models, turns } = context;
-  return models.with(task.model.path, async ({ source, decoder }) => {
+  return await models.with(task.model.path, async ({ source, decoder }) => {
     const read = await readDataset(task.file.path, task.file.filename);
-    if (task.dryRun) return planTraining(context, source, task, read);
     const samples = task.request.classify
       ? (await classifyFile(context, task, read, {
         ...task.request.classify,
         target_model: task.model.id,
       }, task.outputFolder)).labelled
       : read;
-    checkPhases(task, samples);
+    const data = phaseData(source, samples, task.request.phases);
+    const heldOut = await evaluateSamples(source, task);
+    requireMemory(await planTraining(context, { source, held: weightBytes(source) }, task, data));
     const start = await startingPoint(context, task, { source, decoder }, samples);
     const adapter = uploadAdapter(gpu, start.layout, start.phi, {
       scale: start.scale,
@@ -43,12 +46,40 @@ export function train(context: TaskContext, task: TrainTask): Promise<TrainResul
       residual: start.residual ?? undefined,
     });
     try {
-      return await trainPhases(context, task, { source, decoder, adapter, start, samples });
+      return await trainPhases(context, task, { source, decoder, adapter, start, data, heldOut });
     } finally {
       releaseAdapter(gpu, adapter);
       if (start.active) gpu.release(start.active);
     }
   }, { turns, onProgress: progressOf(context, "loading", "tensors") });
+}
+
+/** The plan, from the files alone: a model that is too large for this machine has one too. */
+async function planOnly(context: TaskContext, task: TrainTask): Promise<TrainPlan> {
+  const source = await openModel(task.model.path);
+  try {
+    const samples = await readDataset(task.file.path, task.file.filename);
+    // Labels that are yet to be voted may be any.
+    const phases = task.request.classify
+      ? task.request.phases.map((phase) => ({ ...phase, data: "all" as const }))
+      : task.request.phases;
+    const data = phaseData(source, samples, phases);
+    const held = context.models.holds(task.model.path) ? weightBytes(source) : 0;
+    return await planTraining(context, { source, held }, task, data);
+  } finally {
+    source.close();
+  }
+}
+
+/** The samples that are answered after each phase, checked; none where none are asked for. */
+async function evaluateSamples({ config, tokenizer }: ModelSource, task: TrainTask) {
+  if (!task.request.evaluate) return [];
+  const { grader, limit, max_tokens: maxTokens } = task.request.evaluate;
+  const { path, filename } = task.evaluateFile!;
+  const samples = (await readDataset(path, filename)).slice(0, limit);
+  checkGrader(grader, samples);
+  answerPrompts(samples, tokenizer, config, { maxTokens, systemPrompt: null });
+  return samples;
 }
 
 /** What the phases of one job share. */
@@ -57,7 +88,9 @@ interface Training {
   decoder: Policy["decoder"];
   adapter: Adapter;
   start: StartingPoint;
-  samples: Sample[];
+  data: PhaseData[];
+  /** Answered after each phase. */
+  heldOut: Sample[];
 }
 
 async function trainPhases(
@@ -67,15 +100,15 @@ async function trainPhases(
 ): Promise<TrainResult> {
   const { gpu } = context;
   const { request, outputFolder } = task;
-  const { adapter, start } = training;
+  const { adapter, start, data } = training;
   const phases: TrainResult["phases"] = [];
   const evaluations: TrainResult["evaluations"] = [];
 
-  for (const [index, settings] of request.phases.entries()) {
+  for (const [index, phase] of data.entries()) {
     const begin = performance.now();
-    const { result, elements } = await trainPhase(context, task, training, settings, index);
+    const { result, elements } = await trainPhase(context, task, training, phase, index);
     phases.push({
-      kind: settings.kind,
+      kind: phase.kind,
       steps: result.steps,
       tokens: result.tokens,
       active_elements: elements,
@@ -126,11 +159,12 @@ function changedInactive(
 async function trainPhase(
   context: TaskContext,
   task: TrainTask,
-  { source, decoder, adapter, start, samples }: Training,
-  settings: PhaseSettings,
+  { source, decoder, adapter, start }: Training,
+  data: PhaseData,
   index: number,
 ): Promise<{ result: PhaseResult; elements: number }> {
   const { gpu, turns } = context;
+  const { kind, settings } = data;
   const active = await phaseElements(gpu, start, settings, `phases[${index}].activate`);
   const optimizer = createOptimizer(
     gpu,
@@ -146,28 +180,14 @@ async function trainPhase(
     seed: task.request.seed + index,
     turn: turns.take,
     checkCancelled: context.checkCancelled,
-    onProgress: progressOf(context, settings.kind, "steps"),
-    onMetrics: (step, values) =>
-      context.emit({ type: "metrics", phase: settings.kind, step, values }),
+    onProgress: progressOf(context, kind, "steps"),
+    onMetrics: (step, values) => context.emit({ type: "metrics", phase: kind, step, values }),
     onSample: (sample) => context.emit({ type: "sample", sample }),
   };
-  const chosen = phaseSamples(samples, settings);
   try {
-    const result = settings.kind === "sft"
-      ? await trainSft(
-        phase,
-        renderSamples(chosen, source.tokenizer, { maxLength: settings.max_length }).samples,
-        settings,
-      )
-      : await trainGrpo(
-        phase,
-        renderPrompts(chosen, source.tokenizer, {
-          maxPromptLength: settings.max_prompt_length,
-          systemPrompt: settings.system_prompt,
-        }).samples.map((tokens, i) => ({ tokens, sample: chosen[i] })),
-        source.tokenizer,
-        settings,
-      );
+    const result = kind === "sft"
+      ? await trainSft(phase, data.samples, settings)
+      : await trainGrpo(phase, data.samples, source.tokenizer, settings);
     return { result, elements: active.count };
   } finally {
     optimizer.release();
@@ -175,34 +195,13 @@ async function trainPhase(
   }
 }
 
-/** Refuses data that some phase cannot use before anything is trained. */
-function checkPhases({ request }: TrainTask, samples: Sample[]): void {
-  for (const [index, settings] of request.phases.entries()) {
-    const chosen = phaseSamples(samples, settings);
-    if (chosen.length === 0) {
-      const labels = samples.filter(({ system }) => system !== null).length;
-      throw new InvalidRequest(
-        `Cannot train phase ${index + 1} (${settings.kind}) on ${settings.data}: none of ` +
-          `${samples.length} samples is labelled so (${labels} have a label). Classify the file, ` +
-          'label it, or use data "all".',
-        `phases[${index}].data`,
-        "one_sided_data",
-      );
-    }
-    if (settings.kind === "grpo") checkRewards(settings.rewards, chosen);
-  }
-}
-
 /** Accuracy as it is now on the evaluation file, greedily. */
 async function evaluateNow(
   context: TaskContext,
   task: TrainTask,
-  { source, decoder, adapter }: Training,
+  { source, decoder, adapter, heldOut: samples }: Training,
 ): Promise<{ accuracy: number; count: number }> {
-  const { grader, limit, max_tokens: maxTokens } = task.request.evaluate!;
-  const { path, filename } = task.evaluateFile!;
-  const samples = (await readDataset(path, filename)).slice(0, limit);
-  checkGrader(grader, samples);
+  const { grader, max_tokens: maxTokens } = task.request.evaluate!;
   const policy = { decoder, adapter };
   const answers = await answerAll(context.gpu, policy, source.tokenizer, samples, {
     maxTokens,

@@ -91,7 +91,8 @@ Deno.test("render: a template that shows the prompt in another way keeps the pro
 Deno.test("render: a sample without an answer is refused by its number", () => {
   assertThrows(
     () => renderSamples([sample("a", "b"), sample("a", null)], chatml, { maxLength: 99 }),
-    (error) => error instanceof InvalidRequest && /sample 1: it has no answer/.test(error.message),
+    (error) =>
+      error instanceof InvalidRequest && /sample 1 \("a"\): it has no answer/.test(error.message),
   );
 });
 
@@ -104,8 +105,15 @@ Deno.test("render: what is too long is refused, cut or left out, as asked", () =
     () => renderSamples(samples, chatml, { maxLength }),
     (error) =>
       error instanceof InvalidRequest && error.param === "max_length" &&
-      error.message.includes(`sample 1: it has ${middle.tokens.length} tokens`) &&
+      error.message.includes(`sample 1 ("a"): it has ${middle.tokens.length} tokens`) &&
       error.message.includes(`2 of 3 samples are too long, the longest has ${long.tokens.length}`),
+  );
+
+  assertThrows(
+    () => renderSamples(samples, chatml, { maxLength: 99, positions: maxLength }),
+    (error) =>
+      error instanceof InvalidRequest && error.code === "context_length_exceeded" &&
+      error.message.includes(`the model has ${maxLength} positions`),
   );
 
   const skipped = renderSamples(samples, chatml, { maxLength, tooLong: "skip" });
