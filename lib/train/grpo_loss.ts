@@ -9,8 +9,9 @@ import type { GrpoSettings } from "./settings.ts";
 
 /** (r - mean) / (std + 1e-4) with the unbiased std, as TRL; without scaling, r - mean. */
 export function groupAdvantages(rewards: number[], scale: boolean): number[] {
-  const mean = meanOf(rewards);
   const std = deviationOf(rewards);
+  if (std === 0) return rewards.map(() => 0);
+  const mean = meanOf(rewards);
   return rewards.map((reward) => (reward - mean) / (scale ? std + 1e-4 : 1));
 }
 
@@ -85,9 +86,9 @@ export function meanOf(values: number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** Unbiased (n - 1), as torch.std; 0 for one value. */
+/** Unbiased (n - 1), as torch.std; exactly 0 for one value or equal ones, whatever their mean rounds to. */
 export function deviationOf(values: number[]): number {
-  if (values.length < 2) return 0;
+  if (values.every((value) => value === values[0])) return 0;
   const mean = meanOf(values);
   return Math.sqrt(
     values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1),
