@@ -150,6 +150,11 @@ Deno.test("bad input on the real engine", async (t) => {
     ]);
     const prompts = await ask("/v1/evaluate", { model, file: longFile, grader, max_tokens: 8 });
     assertRefused(prompts, { code }, [...ofFile, "504 positions"]);
+    const validation = { validation_file: longFile, phases: [quickSft] };
+    assertRefused(await train(validation), { param: "validation_file" }, [
+      "validation file",
+      "406",
+    ]);
     const [, jobs] = await server.get("/v1/jobs?limit=100");
     const steps = jobs.data.filter(({ status }: Json) => status === "failed")
       .flatMap(({ id }: Json) => server.store.events(id, 0, 100, "metrics"));
@@ -179,6 +184,15 @@ Deno.test("bad input on the real engine", async (t) => {
     const unknown = { status: 404, code: "model_not_found", param: "model" };
     assertRefused(await train({ model: "nobody" }), unknown, ['"nobody"', model]);
     assertRefused(await server.post("/v1/chat/completions", hello("nobody")), unknown, ["nobody"]);
+  });
+
+  await step("a partition that leaves a phase nothing", async () => {
+    // With theta = 1 every element that matters at all is shared; beta = 0 gives phase 2 none of those.
+    const partition = { lora, samples_per_system: 2, theta: 1, beta: 0 };
+    const body = { model, file, partition, phases: [quickSft, quickGrpo] };
+    const answer = await ask("/v1/train", body);
+    assertRefused(answer, { param: "phases[1].activate" }, ["phase 2 (grpo)", "no element"]);
+    assertEquals(server.store.events(answer[1].id, 0, 100, "metrics"), []);
   });
 
   await step("numbers that overflow", async () => {

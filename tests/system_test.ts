@@ -224,6 +224,21 @@ Deno.test("the method through the API", async (t) => {
       const [one, two] = [await server.run("/v1/train", sft), await server.run("/v1/train", sft)];
       const dropped = await weightBytes(server, one.adapter);
       assert(sameBytes(dropped, await weightBytes(server, two.adapter)), "dropout twice");
+      const grpo = (lora_dropout: number) => ({
+        ...both(),
+        phases: [{ ...quickGrpo, rewards: [{ type: "length", target: 9 }], lora_dropout }],
+      });
+      const [with1, with2] = [
+        await server.run("/v1/train", grpo(0.3)),
+        await server.run("/v1/train", grpo(0.3)),
+      ];
+      const rl = await weightBytes(server, with1.adapter);
+      assert(sameBytes(rl, await weightBytes(server, with2.adapter)), "GRPO dropout twice");
+      const rlPlain = await weightBytes(
+        server,
+        (await server.run("/v1/train", grpo(0))).adapter,
+      );
+      assert(!sameBytes(rl, rlPlain), "GRPO dropout and none");
       const plain = { ...sft, phases: [{ ...quickSft, lora_dropout: 0 }] };
       const without = await weightBytes(server, (await server.run("/v1/train", plain)).adapter);
       assert(!sameBytes(dropped, without), "dropout and none");
@@ -329,6 +344,30 @@ Deno.test("the method through the API", async (t) => {
     }
     from.close();
     to.close();
+  });
+
+  await t.step("the validation file's loss is the training loss of the same samples", async () => {
+    const train = async (learning_rate: number) => {
+      const { phases } = await server.run("/v1/train", {
+        ...both(),
+        validation_file: file,
+        phases: [{
+          ...quickSft,
+          learning_rate,
+          lora_dropout: 0,
+          max_steps: 1,
+          per_device_train_batch_size: 12,
+        }],
+      });
+      return phases[0].metrics;
+    };
+    const still = await train(0);
+    assert(Math.abs(still.eval_loss - still.loss) < 1e-6 * still.loss, JSON.stringify(still));
+    const moved = await train(1e-3);
+    assert(moved.eval_loss < still.eval_loss, JSON.stringify(moved));
+    const [, jobs] = await server.get("/v1/jobs?limit=1");
+    const [, metrics] = await server.get(`/v1/jobs/${jobs.data[0].id}/metrics`);
+    assertEquals(metrics.data.map(({ phase }: Json) => phase), ["sft", "validation"]);
   });
 
   await t.step("a batch is learnt by heart", async () => {

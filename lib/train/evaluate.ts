@@ -1,12 +1,15 @@
-// Accuracy on held-out samples: greedy (or sampled) answers, graded one by one.
+// How good a policy is on held-out samples: its greedy (or sampled) answers, for a grader to judge one by
+// one, and the loss on the answers it should have given.
 
-import { promptPositions, renderPrompts } from "../data/render.ts";
+import { pack, planBatches } from "../data/pack.ts";
+import { promptPositions, type RenderedSample, renderPrompts } from "../data/render.ts";
 import type { Sample } from "../data/record.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { generate, type GenerateHooks } from "../model/generate.ts";
-import type { Policy } from "../model/pass.ts";
+import { pass, type Policy, releaseBatch, uploadBatch } from "../model/pass.ts";
 import type { ChatTokenizer } from "../model/tokenizer.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
+import { tokensPerPass } from "./phase.ts";
 
 /** Prompts generated side by side. */
 const batchSize = 32;
@@ -77,4 +80,33 @@ export async function answerAll(
     hooks.onAnswers(answers.length, samples.length);
   }
   return answers;
+}
+
+/** Mean negative log-likelihood of all answer tokens, dropout off. */
+export async function meanLoss(
+  gpu: Gpu,
+  policy: Policy,
+  samples: RenderedSample[],
+  { turn, checkCancelled }: Required<Pick<GenerateHooks, "turn" | "checkCancelled">>,
+): Promise<number> {
+  const plan = planBatches(samples.map(({ tokens }) => tokens.length), {
+    maxTokens: tokensPerPass,
+  });
+  let loss = 0, count = 0;
+  for (const indices of plan) {
+    checkCancelled();
+    const packed = pack(indices.map((index) => samples[index]));
+    const rows = await turn(async () => {
+      const batch = uploadBatch(gpu, policy.decoder, packed);
+      const values = gpu.tensor("evaluate.values", [batch.M, 4]);
+      pass(gpu, policy, { batch, values });
+      const read = await gpu.readFloats(values);
+      gpu.release(values);
+      releaseBatch(gpu, batch);
+      return read;
+    });
+    for (let i = 0; i < rows.length; i += 4) loss -= rows[i];
+    count += packed.lossPositions.length;
+  }
+  return loss / count;
 }

@@ -23,6 +23,7 @@ import {
 } from "./grpo_loss.ts";
 import {
   learningRate,
+  passDropout,
   type PhaseContext,
   type PhaseResult,
   requireFinite,
@@ -88,7 +89,7 @@ export async function trainGrpo(
       const trainingBegin = performance.now();
       const rate = learningRate(settings, step, total);
       const update = await context.turn(() =>
-        grpoStep(context, { updates, oldValues, reference, iteration }, settings, rate)
+        grpoStep(context, { updates, oldValues, reference, step, iteration }, settings, rate)
       );
       step++;
       tokens += trained;
@@ -198,11 +199,12 @@ export function updateBatches(rollouts: Rollout[], settings: GrpoSettings): Upda
  * is 1; its values are kept in `oldValues` when more iterations follow.
  */
 async function grpoStep(
-  { gpu, decoder, adapter, optimizer }: PhaseContext,
-  { updates, oldValues, reference, iteration }: {
+  { gpu, decoder, adapter, optimizer, seed }: PhaseContext,
+  { updates, oldValues, reference, step, iteration }: {
     updates: UpdateBatch[];
     oldValues: Tensor[];
     reference: Adapter | null;
+    step: number;
     iteration: number;
   },
   settings: GrpoSettings,
@@ -225,7 +227,8 @@ async function grpoStep(
       dlogp: gpu.tensor("grpo.dlogp", [batch.M]),
       terms,
     };
-    grpoPass(context(adapter), batch, tensors, settings, iteration > 0);
+    const dropout = passDropout(settings, seed, step, number);
+    grpoPass(context(adapter), batch, tensors, settings, iteration > 0, dropout);
     gpu.release(tensors.advantages, tensors.weights, tensors.dlogp);
     if (referenceValues) gpu.release(referenceValues);
     releaseBatch(gpu, batch);

@@ -3,6 +3,7 @@
 
 import { grpoLoss } from "../../kernels/grpo_loss.ts";
 import { rows, type Tensor } from "../../kernels/gpu/tensor.ts";
+import type { LoraDropout } from "../lora/adapter.ts";
 import { type DeviceBatch, pass } from "../model/pass.ts";
 import type { PhaseContext } from "./phase.ts";
 import type { GrpoSettings } from "./settings.ts";
@@ -60,6 +61,7 @@ export function grpoPass(
   tensors: GrpoTensors,
   settings: Pick<GrpoSettings, "epsilon" | "epsilon_high" | "beta" | "temperature">,
   useOld: boolean,
+  dropout: LoraDropout | null = null,
 ): void {
   const { epsilon, epsilon_high: epsilonHigh = epsilon, beta, temperature } = settings;
   const derive = (first: number, count: number) => {
@@ -76,6 +78,7 @@ export function grpoPass(
   };
   pass(gpu, { decoder, adapter }, { batch, values: tensors.values }, {
     objective: { dlogp: tensors.dlogp, derive },
+    dropout,
     temperature,
   });
 }

@@ -4,7 +4,7 @@
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import type { Sample } from "../data/record.ts";
 import { NumericError } from "../errors.ts";
-import type { Adapter } from "../lora/adapter.ts";
+import type { Adapter, LoraDropout } from "../lora/adapter.ts";
 import type { Decoder } from "../model/decoder.ts";
 import type { Optimizer } from "./optimizer.ts";
 import { learningRateFactor, warmupSteps } from "./schedule.ts";
@@ -61,6 +61,18 @@ export function learningRate(settings: PhaseSettings, step: number, total: numbe
   const warmup = warmupSteps(total, settings.warmup_ratio);
   return settings.learning_rate *
     learningRateFactor(settings.lr_scheduler_type, step, total, warmup);
+}
+
+/** Every pass of every step draws its own dropout masks. */
+export function passDropout(
+  { lora_dropout: p }: Pick<PhaseSettings, "lora_dropout">,
+  seed: number,
+  step: number,
+  number: number,
+): LoraDropout | null {
+  if (p === 0) return null;
+  const own = Math.imul(seed + 1, 0x27d4eb2f) ^ Math.imul(step + 1, 0x165667b1) ^ number;
+  return { p, seed: own >>> 0 };
 }
 
 /** @throws {NumericError} naming the phase, the step and the value that is NaN or Inf. */

@@ -7,6 +7,7 @@ import type { RenderedSample } from "../data/render.ts";
 import { pass, releaseBatch, uploadBatch } from "../model/pass.ts";
 import {
   learningRate,
+  passDropout,
   type PhaseContext,
   type PhaseResult,
   requireFinite,
@@ -65,7 +66,6 @@ async function sftStep(
   const packed = plan.map((indices) => pack(indices.map((index) => samples[index])));
   const answerTokens = packed.reduce((sum, { lossPositions }) => sum + lossPositions.length, 0);
 
-  const dropout = settings.lora_dropout;
   gpu.clear(adapter.grad!);
   const scored = packed.map((one, number) => {
     const batch = uploadBatch(gpu, decoder, one);
@@ -73,7 +73,7 @@ async function sftStep(
     const dlogp = gpu.upload("sft.dlogp", new Float32Array(batch.M).fill(-1 / answerTokens));
     pass(gpu, { decoder, adapter }, { batch, values }, {
       objective: { dlogp },
-      dropout: dropout > 0 ? { p: dropout, seed: passSeed(seed, step, number) } : null,
+      dropout: passDropout(settings, seed, step, number),
     });
     gpu.release(dlogp);
     releaseBatch(gpu, batch);
@@ -91,11 +91,6 @@ async function sftStep(
     }
   }
   return { loss, accuracy: hits / answerTokens, gradNorm: new Float32Array(outcome)[0] };
-}
-
-/** Every pass of every step draws its own dropout masks. */
-function passSeed(seed: number, step: number, number: number): number {
-  return (Math.imul(seed + 1, 0x27d4eb2f) ^ Math.imul(step + 1, 0x165667b1) ^ number) >>> 0;
 }
 
 /** Indices of the next `perStep` samples, epoch after epoch, each in an order of its own. */

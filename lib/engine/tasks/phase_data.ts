@@ -1,8 +1,12 @@
 // What every phase of a training trains on, rendered before the first step, so that data a late phase
 // cannot use is refused before an early one has trained for hours.
 
-import { promptPositions, renderPrompts, renderSamples } from "../../data/render.ts";
-import type { RenderedSample } from "../../data/render.ts";
+import {
+  promptPositions,
+  type RenderedSample,
+  renderPrompts,
+  renderSamples,
+} from "../../data/render.ts";
 import type { Sample } from "../../data/record.ts";
 import { InvalidRequest } from "../../errors.ts";
 import type { ModelSource } from "../../model/source.ts";
@@ -21,18 +25,45 @@ export function phaseData(
   samples: Sample[],
   phases: PhaseSettings[],
 ): PhaseData[] {
-  return phases.map((settings, index) => {
-    const param = `phases[${index}]`;
-    const chosen = chosenSamples(samples, settings, index);
-    try {
+  return phases.map((settings, index) =>
+    atPhase(index, () => {
+      const chosen = chosenSamples(samples, settings, index);
       return settings.kind === "sft"
         ? { kind: "sft", settings, samples: sftSamples(source, chosen, settings) }
         : { kind: "grpo", settings, samples: grpoPrompts(source, chosen, settings) };
+    })
+  );
+}
+
+/**
+ * Of the validation file, what each SFT phase is measured on; null for the others.
+ * @throws {InvalidRequest} when a phase has no sample there or one that it cannot use.
+ */
+export function validationData(
+  source: ModelSource,
+  samples: Sample[],
+  phases: PhaseSettings[],
+): (RenderedSample[] | null)[] {
+  return phases.map((settings, index) => {
+    if (settings.kind !== "sft") return null;
+    try {
+      return sftSamples(source, chosenSamples(samples, settings, index), settings);
     } catch (error) {
-      if (!(error instanceof InvalidRequest && error.param?.startsWith("max_"))) throw error;
-      throw new InvalidRequest(error.message, `${param}.${error.param}`, error.code);
+      if (!(error instanceof InvalidRequest)) throw error;
+      const message = `Cannot use the validation file: ${error.message}`;
+      throw new InvalidRequest(message, "validation_file", error.code);
     }
   });
+}
+
+/** Runs `render`; a setting that it refuses is named with its phase. */
+function atPhase<T>(index: number, render: () => T): T {
+  try {
+    return render();
+  } catch (error) {
+    if (!(error instanceof InvalidRequest && error.param?.startsWith("max_"))) throw error;
+    throw new InvalidRequest(error.message, `phases[${index}].${error.param}`, error.code);
+  }
 }
 
 function chosenSamples(samples: Sample[], settings: PhaseSettings, index: number): Sample[] {

@@ -108,20 +108,32 @@ export function activeBits({ activate }: Pick<PhaseSettings, "activate">): numbe
   return activate === "system1" ? 1 : activate === "system2" ? 2 : 3;
 }
 
-/** The elements a phase moves. @throws {InvalidRequest} when there is none. */
+/** @throws {InvalidRequest} when the partition leaves a phase no element to move. */
+export async function requireElements(
+  gpu: Gpu,
+  { active }: StartingPoint,
+  phases: PhaseSettings[],
+): Promise<void> {
+  if (!active) return;
+  const [words] = await gpu.readWords([active]);
+  const found = new Uint8Array(words).reduce((bits, one) => bits | one, 0);
+  for (const [index, settings] of phases.entries()) {
+    if (found & activeBits(settings)) continue;
+    throw new InvalidRequest(
+      `Cannot train phase ${index + 1} (${settings.kind}) on ${settings.activate}: the partition ` +
+        "leaves it no element. Lower theta, or raise alpha or beta.",
+      `phases[${index}].activate`,
+    );
+  }
+}
+
+/** The elements a phase moves. */
 export async function phaseElements(
   gpu: Gpu,
   { layout, active }: StartingPoint,
   settings: PhaseSettings,
-  param: string,
 ): Promise<Indices> {
-  if (!active) return allElements(gpu, layout.elements);
-  const found = await activeElements(gpu, layout, active, activeBits(settings));
-  if (found.count > 0) return found;
-  gpu.release(found.indices);
-  throw new InvalidRequest(
-    `Cannot train ${settings.kind} on ${settings.activate}: the partition leaves it no element. ` +
-      "Raise theta, alpha or beta.",
-    param,
-  );
+  return active
+    ? await activeElements(gpu, layout, active, activeBits(settings))
+    : allElements(gpu, layout.elements);
 }

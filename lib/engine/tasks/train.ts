@@ -4,12 +4,13 @@
 
 import { readDataset } from "../../data/dataset.ts";
 import type { Sample } from "../../data/record.ts";
+import type { RenderedSample } from "../../data/render.ts";
 import { type Adapter, releaseAdapter, uploadAdapter } from "../../lora/adapter.ts";
 import { writeAdapter } from "../../lora/adapter_file.ts";
 import { openModel } from "../../model/open.ts";
 import type { Policy } from "../../model/pass.ts";
 import type { ModelSource } from "../../model/source.ts";
-import { answerAll, answerPrompts } from "../../train/evaluate.ts";
+import { answerAll, answerPrompts, meanLoss } from "../../train/evaluate.ts";
 import { checkGrader, grade } from "../../train/grade.ts";
 import { trainGrpo } from "../../train/grpo.ts";
 import { createOptimizer } from "../../train/optimizer.ts";
@@ -18,9 +19,15 @@ import { trainSft } from "../../train/sft.ts";
 import { progressOf, type TaskContext } from "../context.ts";
 import type { TrainPlan, TrainResult, TrainTask } from "../messages.ts";
 import { classifyFile } from "./classify.ts";
-import { type PhaseData, phaseData } from "./phase_data.ts";
+import { type PhaseData, phaseData, validationData } from "./phase_data.ts";
 import { planTraining, requireMemory, weightBytes } from "./plan_training.ts";
-import { activeBits, phaseElements, type StartingPoint, startingPoint } from "./starting_point.ts";
+import {
+  activeBits,
+  phaseElements,
+  requireElements,
+  type StartingPoint,
+  startingPoint,
+} from "./starting_point.ts";
 
 export async function train(
   context: TaskContext,
@@ -38,6 +45,11 @@ export async function train(
       : read;
     const data = phaseData(source, samples, task.request.phases);
     const heldOut = await evaluateSamples(source, task);
+    const validation = await validationSamples(source, task);
+    if (task.request.checkpoint_every_steps > 0) {
+      const message = "This version writes no checkpoints: checkpoint_every_steps has no effect.";
+      context.emit({ type: "log", level: "warning", message });
+    }
     requireMemory(await planTraining(context, { source, held: weightBytes(source) }, task, data));
     const start = await startingPoint(context, task, { source, decoder }, samples);
     const adapter = uploadAdapter(gpu, start.layout, start.phi, {
@@ -45,8 +57,10 @@ export async function train(
       trainable: true,
       residual: start.residual ?? undefined,
     });
+    const training = { source, decoder, adapter, start, data, heldOut, validation };
     try {
-      return await trainPhases(context, task, { source, decoder, adapter, start, data, heldOut });
+      await requireElements(gpu, start, task.request.phases);
+      return await trainPhases(context, task, training);
     } finally {
       releaseAdapter(gpu, adapter);
       if (start.active) gpu.release(start.active);
@@ -82,6 +96,13 @@ async function evaluateSamples({ config, tokenizer }: ModelSource, task: TrainTa
   return samples;
 }
 
+/** What each phase is measured on; null where nothing is. */
+async function validationSamples(source: ModelSource, { request, validationFile }: TrainTask) {
+  if (!validationFile) return request.phases.map(() => null);
+  const samples = await readDataset(validationFile.path, validationFile.filename);
+  return validationData(source, samples, request.phases);
+}
+
 /** What the phases of one job share. */
 interface Training {
   source: ModelSource;
@@ -91,6 +112,8 @@ interface Training {
   data: PhaseData[];
   /** Answered after each phase. */
   heldOut: Sample[];
+  /** What each phase is measured on, or null. */
+  validation: (RenderedSample[] | null)[];
 }
 
 async function trainPhases(
@@ -107,6 +130,13 @@ async function trainPhases(
   for (const [index, phase] of data.entries()) {
     const begin = performance.now();
     const { result, elements } = await trainPhase(context, task, training, phase, index);
+    const validation = training.validation[index];
+    if (validation) {
+      const eval_loss = await validate(context, training, validation);
+      result.metrics.eval_loss = eval_loss;
+      const { steps: step } = result;
+      context.emit({ type: "metrics", phase: "validation", step, values: { eval_loss } });
+    }
     phases.push({
       kind: phase.kind,
       steps: result.steps,
@@ -165,7 +195,7 @@ async function trainPhase(
 ): Promise<{ result: PhaseResult; elements: number }> {
   const { gpu, turns } = context;
   const { kind, settings } = data;
-  const active = await phaseElements(gpu, start, settings, `phases[${index}].activate`);
+  const active = await phaseElements(gpu, start, settings);
   const optimizer = createOptimizer(
     gpu,
     { phi: adapter.phi, grad: adapter.grad! },
@@ -193,6 +223,15 @@ async function trainPhase(
     optimizer.release();
     gpu.release(active.indices);
   }
+}
+
+/** The loss on a validation file's samples, Transformers' eval_loss. */
+function validate(
+  { gpu, turns, checkCancelled }: TaskContext,
+  { decoder, adapter }: Training,
+  samples: RenderedSample[],
+): Promise<number> {
+  return meanLoss(gpu, { decoder, adapter }, samples, { turn: turns.take, checkCancelled });
 }
 
 /** Accuracy as it is now on the evaluation file, greedily. */
