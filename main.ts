@@ -204,13 +204,15 @@ async function withFileIds(store: Store, folder: string, settings: TrainSettings
   };
 }
 
-async function train(config: ServerConfig, path: string): Promise<number> {
+async function train(config: ServerConfig, given: string): Promise<number> {
+  // A task runs in the project's folder and names the one it was called from.
+  const path = resolve(Deno.env.get("INIT_CWD") ?? "", given);
   const body = readJson(path);
   const parsed = trainSettings.safeParse(body);
   if (!parsed.success) throw invalidRequest(parsed.error.issues, body);
   const deps = open(config, new AbortController().signal);
   try {
-    const request = await withFileIds(deps.store, dirname(resolve(path)), parsed.data);
+    const request = await withFileIds(deps.store, dirname(path), parsed.data);
     const { id } = deps.queue.submit(await planTrain(deps, request));
     onStop(() => deps.queue.cancel(deps.store.job(id)!));
     const job = await printUntilEnd(deps, id);
