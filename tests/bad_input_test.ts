@@ -115,7 +115,9 @@ Deno.test("bad input on the real engine", async (t) => {
   });
 
   await step("samples that are too long", async () => {
-    const long = { question: `Count: ${"zq ".repeat(300)}`, answer: "x", system: "system1" };
+    const [, { details }] = await server.get(`/v1/models/${model}`);
+    const positions: number = details.context_length;
+    const long = { question: `Count: ${"zq ".repeat(positions)}`, answer: "x", system: "system1" };
     const longFile = await server.upload([...samples, long]);
     const ofFile = ["sample 12", '"Count: zq zq', "1 of 13"];
     const phases = [{ ...sft, max_length: 100 }];
@@ -125,47 +127,56 @@ Deno.test("bad input on the real engine", async (t) => {
       "max_length is 100",
     ]);
     // Past the model's own positions no setting helps.
-    const past = [{ ...sft, max_length: 5000 }];
+    const past = [{ ...sft, max_length: 9 * positions }];
     const code = "context_length_exceeded";
     assertRefused(await train({ file: longFile, phases: past }), { code }, [
       ...ofFile,
-      "512 positions",
+      `${positions} positions`,
     ]);
-    const partition = { model, file: longFile, lora, max_length: 5000 };
-    assertRefused(await ask("/v1/partition", partition), { code }, ['"Count: zq', "512 positions"]);
+    const partition = { model, file: longFile, lora, max_length: 9 * positions };
+    assertRefused(await ask("/v1/partition", partition), { code }, [
+      '"Count: zq',
+      `${positions} positions`,
+    ]);
     // What a later phase cannot use is refused before the first one runs.
-    const later = [sft, { ...grpo, max_completion_length: 600 }];
+    const later = [sft, { ...grpo, max_completion_length: positions }];
     const laterParam = "phases[1].max_completion_length";
-    assertRefused(await train({ phases: later }), { code, param: laterParam }, ["600", "512"]);
+    assertRefused(await train({ phases: later }), { code, param: laterParam }, [
+      "generate",
+      `${positions}`,
+    ]);
     const short = [sft, { ...grpo, max_prompt_length: 5 }];
     const shortParam = "phases[1].max_prompt_length";
     assertRefused(await train({ phases: short }), { param: shortParam }, [
       "max_prompt_length is 5",
     ]);
     const grader = { type: "math_answer" };
-    const evaluate = { model, file, grader, max_tokens: 1000 };
-    assertRefused(await ask("/v1/evaluate", evaluate), { code, param: "max_tokens" }, ["1000"]);
-    assertRefused(await train({ evaluate: { file, grader, max_tokens: 1000 } }), { code }, [
-      "1000",
+    const evaluate = { model, file, grader, max_tokens: positions };
+    assertRefused(await ask("/v1/evaluate", evaluate), { code, param: "max_tokens" }, [
+      "generate",
+      `${positions}`,
+    ]);
+    assertRefused(await train({ evaluate: { file, grader, max_tokens: positions } }), { code }, [
+      `${positions}`,
     ]);
     const prompts = await ask("/v1/evaluate", { model, file: longFile, grader, max_tokens: 8 });
-    assertRefused(prompts, { code }, [...ofFile, "504 positions"]);
+    assertRefused(prompts, { code }, [...ofFile, `${positions - 8} positions`]);
     const validation = { validation_file: longFile, phases: [quickSft] };
     assertRefused(await train(validation), { param: "validation_file" }, [
       "validation file",
-      "406",
+      "max_length",
     ]);
     const [, jobs] = await server.get("/v1/jobs?limit=100");
     const steps = jobs.data.filter(({ status }: Json) => status === "failed")
       .flatMap(({ id }: Json) => server.store.events(id, 0, 100, "metrics"));
     assertEquals(steps, [], "none of the refused jobs has trained a step");
 
-    const messages = [{ role: "user", content: "zq ".repeat(600) }];
+    const messages = [{ role: "user", content: "zq ".repeat(positions) }];
     assertRefused(await server.post("/v1/chat/completions", { model, messages }), {
       status: 400,
       code,
       param: "messages",
-    }, ["512"]);
+    }, [`${positions}`]);
   });
 
   await step("settings that cannot be", async () => {
@@ -176,6 +187,9 @@ Deno.test("bad input on the real engine", async (t) => {
     const rethreshold = `/v1/partitions/${keep.partition}/rethreshold`;
     const bad = { theta: 2, alpha: 1, beta: 1 };
     assertRefused(await server.post(rethreshold, bad), { status: 400, param: "theta" }, ["2"]);
+    const beta = [{ ...sft, adam_beta1: 1 }];
+    const betaParam = { status: 400, param: "phases[0].adam_beta1" };
+    assertRefused(await train({ phases: beta }), betaParam, ["1"]);
     assertRefused(await partition({ thetta: 1 }), { status: 400, param: "thetta" }, ["unknown"]);
     const odd = { status: 400, param: "lora.r" };
     assertRefused(await partition({ lora: { r: 6 } }), odd, ["6", "multiple of 4"]);
@@ -196,7 +210,10 @@ Deno.test("bad input on the real engine", async (t) => {
   });
 
   await step("numbers that overflow", async () => {
-    // What a far too high learning rate does to the factors, in one step.
+    const rate = { learning_rate: 10, weight_decay: 10, lr_scheduler_type: "constant" };
+    const steep = await train({ phases: [{ ...sft, ...rate, max_steps: 100 }] });
+    assertRefused(steep, { code: "not_finite" }, ["SFT", "NaN", "learning_rate"]);
+    // As early as the first pass.
     const huge = { r: 4, lora_alpha: 1e37 };
     const code = "not_finite";
     assertRefused(await train({ lora: huge }), { code }, ["SFT", "loss is NaN", "step 1"]);

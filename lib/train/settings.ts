@@ -5,6 +5,8 @@ import { z } from "zod";
 import { classifySettings, loraSettings, partitionSettings } from "../par/settings.ts";
 
 const fraction = z.number().min(0).max(1);
+/** AdamW divides by 1 - beta^step. */
+const decay = z.number().min(0).lt(1);
 
 /** A reward by its type; `weight` multiplies it in the sum. */
 export const rewardSettings = z.discriminatedUnion("type", [
@@ -32,7 +34,7 @@ const optimizerSettings = {
   num_train_epochs: z.number().min(0).max(1000).default(1),
   /** When positive, it overrides num_train_epochs. */
   max_steps: z.number().int().min(-1).max(1_000_000).default(-1),
-  adam_beta1: fraction.default(0.9),
+  adam_beta1: decay.default(0.9),
   adam_epsilon: z.number().positive().default(1e-8),
   lora_dropout: z.number().min(0).max(0.9).default(0.05),
 };
@@ -52,7 +54,7 @@ export const sftSettings = z.strictObject({
   gradient_accumulation_steps: z.number().int().min(1).max(4096).default(32),
   max_length: z.number().int().min(8).max(131072).default(512),
   weight_decay: z.number().min(0).max(10).default(0),
-  adam_beta2: fraction.default(0.999),
+  adam_beta2: decay.default(0.999),
   /** 0 turns clipping off. */
   max_grad_norm: z.number().min(0).default(1),
 });
@@ -70,7 +72,7 @@ export const grpoSettings = z.strictObject({
   per_device_train_batch_size: z.number().int().min(1).max(4096).default(8),
   gradient_accumulation_steps: z.number().int().min(1).max(4096).default(1),
   weight_decay: z.number().min(0).max(10).default(0.1),
-  adam_beta2: fraction.default(0.99),
+  adam_beta2: decay.default(0.99),
   max_grad_norm: z.number().min(0).default(0.1),
   num_generations: z.number().int().min(2).max(1024).default(8),
   max_prompt_length: z.number().int().min(1).max(131072).default(128),

@@ -130,6 +130,7 @@ async function trainPhases(
   for (const [index, phase] of data.entries()) {
     const begin = performance.now();
     const { result, elements } = await trainPhase(context, task, training, phase, index);
+    warnOfWarmup(context, phase, result, index);
     const validation = training.validation[index];
     if (validation) {
       const eval_loss = await validate(context, training, validation);
@@ -183,6 +184,20 @@ function changedInactive(
     if ((active[i] & moved) === 0 && before[i] !== after[i]) changed++;
   }
   return changed;
+}
+
+/** As in Transformers a warm-up begins at 0, so a phase of one step may move nothing. */
+function warnOfWarmup(
+  context: TaskContext,
+  { kind, settings }: PhaseData,
+  { steps, metrics }: PhaseResult,
+  index: number,
+): void {
+  if (steps > 1 || metrics.learning_rate > 0 || settings.learning_rate === 0) return;
+  const message =
+    `Phase ${index + 1} (${kind}) trained nothing: its one step is the warm-up's first, ` +
+    "at a learning rate of 0. Set warmup_ratio to 0, or take smaller batches or more epochs.";
+  context.emit({ type: "log", level: "warning", message });
 }
 
 /** One phase, from its samples to its last step. */
