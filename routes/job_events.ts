@@ -12,12 +12,15 @@ import { sseResponse, type SseWriter } from "./sse.ts";
 /** Rows read at once while a stream catches up. */
 const batch = 500;
 
-/** Resolves at the next event of the job, after the heartbeat time, or when the stream ends. */
-function nextEvent(deps: AppDeps, jobId: string, signal: AbortSignal): [Promise<void>, () => void] {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const unsubscribe = deps.queue.subscribe(jobId, resolve);
-  const timer = setTimeout(resolve, deps.config.limits.heartbeat_seconds * 1000);
-  const leave = () => resolve();
+type Wake = "event" | "silence" | "end";
+
+/** Resolves at the next event of the job, after the heartbeat time of silence, or at the stream's end. */
+function nextEvent(deps: AppDeps, jobId: string, signal: AbortSignal): [Promise<Wake>, () => void] {
+  const { promise, resolve } = Promise.withResolvers<Wake>();
+  const unsubscribe = deps.queue.subscribe(jobId, () => resolve("event"));
+  const silenceMs = deps.config.limits.heartbeat_seconds * 1000;
+  const timer = setTimeout(() => resolve("silence"), silenceMs);
+  const leave = () => resolve("end");
   signal.addEventListener("abort", leave);
   return [promise, () => {
     unsubscribe();
@@ -43,8 +46,7 @@ async function follow(deps: AppDeps, jobId: string, after: number, sse: SseWrite
       if (rows.length === batch) continue;
       if (ended) return;
       if (rows.length > 0) continue;
-      await next;
-      if (deps.store.events(jobId, last, 1).length === 0) await sse.comment("heartbeat");
+      if (await next === "silence") await sse.comment("heartbeat");
     } finally {
       stop();
     }
