@@ -6,7 +6,7 @@ What it does, in order (any of them alone by name):
   teachers    three smaller ones, differently seeded and taught, trained on `corpus.ts classification`
 
 Training: Muon for the matrices inside the blocks, AdamW for the embedding and the norms, bf16 autocast on
-one CPU thread, trapezoid learning rate. Documents are never joined: a batch holds documents of like length.
+one CPU thread, trapezoid learning rate. Documents are packed into rows but see only themselves.
 Not here: checking that the demo's phases lift the model, see simulate_phases.py.
 
   python models/make_models.py [tokenizer] [tiny] [teachers]      needs torch, transformers, tokenizers, deno
@@ -41,7 +41,7 @@ CHAT_TEMPLATE = (
 
 TINY = dict(hidden_size=128, intermediate_size=384, num_hidden_layers=6, num_attention_heads=4,
             num_key_value_heads=2, head_dim=32)
-TINY_TOKENS = 11_000_000
+TINY_TOKENS = 4_200_000
 # Differently seeded, and each of another opinion than the truth about one kind of question, as people are about
 # where quick ends: so each errs on its own, and the vote is better than any of them.
 TEACHERS = {
@@ -114,43 +114,63 @@ def new_model(sizes: dict, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def batches(rows: list[tuple[list[int], list[int]]], tokens: int, rng: random.Random):
-    """Batches of about `tokens` tokens out of rows (ids, labels) of like length, in random order."""
-    rows = sorted(rows, key=lambda row: (len(row[0]), rng.random()))
-    groups, group = [], []
-    for row in rows:
-        group.append(row)
-        if len(group) * len(row[0]) >= tokens:
-            groups.append(group)
-            group = []
-    if group:
-        groups.append(group)
-    rng.shuffle(groups)
-    for group in groups:
-        width = max(len(ids) for ids, _ in group)
-        ids = torch.tensor([i + [0] * (width - len(i)) for i, _ in group])
-        labels = torch.tensor([l + [-100] * (width - len(l)) for _, l in group])
-        yield ids, labels
+def packed(rows: list[tuple[list[int], list[int]]], width: int, rng: random.Random):
+    """
+    Rows of `width` tokens out of documents (ids, labels), each put where least room is left over.
+    Gives (ids, labels, positions, segments) per row; a document sees itself only and starts at position 0.
+    """
+    assert max(len(ids) for ids, _ in rows) <= width
+    done, open_rows = [], []
+    for ids, labels in rng.sample(rows, len(rows)):
+        fits = [row for row in open_rows if len(row[0]) + len(ids) <= width]
+        if not fits:
+            if len(open_rows) >= 16:
+                open_rows.sort(key=lambda row: len(row[0]))
+                done.append(open_rows.pop())
+            fits = [([], [], [], [])]
+            open_rows += fits
+        row = max(fits, key=lambda row: len(row[0]))
+        row[3].extend([row[3][-1] + 1 if row[3] else 0] * len(ids))
+        row[0].extend(ids)
+        row[1].extend([-100] + labels[1:])
+        row[2].extend(range(len(ids)))
+    done += open_rows
+    rng.shuffle(done)
+    for ids, labels, positions, segments in done:
+        gap = width - len(ids)
+        yield ids + [0] * gap, labels + [-100] * gap, positions + [0] * gap, segments + [-1] * gap
 
 
-def train(model: LlamaForCausalLM, rows, *, seed: int, batch_tokens: int, lr: float, report=None) -> None:
+def batches(rows, width: int, batch_tokens: int, rng: random.Random):
+    """Tensors (ids, labels, positions, mask (B, 1, width, width)) of about `batch_tokens` tokens."""
+    every = list(packed(rows, width, rng))
+    size = max(1, batch_tokens // width)
+    causal = torch.ones(width, width, dtype=torch.bool).tril()
+    for at in range(0, len(every) - size + 1, size):
+        ids, labels, positions, segments = (torch.tensor(part) for part in zip(*every[at:at + size]))
+        mask = causal & (segments[:, None, :, None] == segments[:, None, None, :])
+        yield ids, labels, positions, mask
+
+
+def train(model, rows, *, seed: int, width: int, batch_tokens: int, lr: float, report=None) -> None:
     """One pass over the rows."""
-    rng = random.Random(seed)
-    steps = list(batches(rows, batch_tokens, rng))
+    steps = list(batches(rows, width, batch_tokens, random.Random(seed)))
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim < 2 or "embed" in n]
     optimizers = [
         torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-    # Up over 2 %, flat, down over the last 40 %.
-    shape = lambda i: min(1.0, (i + 1) / (0.02 * len(steps)), (len(steps) - i) / (0.4 * len(steps)))
+    # Up over 2 %, flat, down over the last 60 %.
+    shape = lambda i: min(1.0, (i + 1) / (0.02 * len(steps)), (len(steps) - i) / (0.6 * len(steps)))
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, shape) for o in optimizers]
     began, seen, mean = time.time(), 0, None
     model.train()
-    for i, (ids, labels) in enumerate(steps):
+    for i, (ids, labels, positions, mask) in enumerate(steps):
         with torch.autocast("cpu", torch.bfloat16):
-            loss = model(input_ids=ids, labels=labels).loss
+            loss = model(
+                input_ids=ids, labels=labels, position_ids=positions, attention_mask=mask, use_cache=False,
+            ).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -160,10 +180,10 @@ def train(model: LlamaForCausalLM, rows, *, seed: int, batch_tokens: int, lr: fl
             schedule.step()
         seen += ids.numel()
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
-        if (i + 1) % 100 == 0 or i + 1 == len(steps):
+        if (i + 1) % 250 == 0 or i + 1 == len(steps):
             rate = seen / (time.time() - began)
             print(f"step {i + 1}/{len(steps)} loss {mean:.4f} {rate:.0f} tokens/s", flush=True)
-        if report and (i + 1) % 400 == 0:
+        if report and (i + 1) % 2000 == 0:
             report(model)
             model.train()
 
@@ -202,7 +222,7 @@ def make_tiny() -> None:
     tokenizer = load_tokenizer()
     rows, total, seed = [], 0, 100
     while total < TINY_TOKENS:
-        texts = [document_text(d) for d in corpus("pretrain", seed, 50_000)]
+        texts = [document_text(d) for d in corpus("pretrain", seed, 10_000)]
         for ids in tokenizer(texts, return_token_type_ids=False)["input_ids"]:
             rows.append((ids, ids))
             total += len(ids)
@@ -210,8 +230,8 @@ def make_tiny() -> None:
     print(f"{len(rows)} documents, {total} tokens", flush=True)
     from simulate_phases import evaluate_base
     model = new_model(TINY, 7)
-    train(model, rows, seed=7, batch_tokens=4096, lr=4e-3,
-          report=lambda m: print(evaluate_base(m, tokenizer, 60), flush=True))
+    train(model, rows, seed=7, width=96, batch_tokens=1024, lr=6e-3,
+          report=lambda m: print(evaluate_base(m, tokenizer, 100), flush=True))
     save(model, "tiny")
 
 
@@ -229,7 +249,7 @@ def make_teachers() -> None:
             reply = tokenizer(word + "<|end|>")["input_ids"]
             rows.append((prompt + reply, [-100] * len(prompt) + reply))
         model = new_model(TEACHER, school["seed"])
-        train(model, rows, seed=school["seed"], batch_tokens=4096, lr=3e-3)
+        train(model, rows, seed=school["seed"], width=144, batch_tokens=4096, lr=3e-3)
         save(model, name)
         votes[name] = classify(model, tokenizer, held)
     report_votes(held, votes)

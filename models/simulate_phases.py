@@ -4,7 +4,7 @@ Base -> SFT on System-1 samples -> GRPO on System-2 samples, LoRA r=8 on q, k, v
 with the importance partition of the paper (theta, on the samples' answers) masking gradients and updates.
 After each phase greedy answers to held-out questions are graded as the server grades them.
 
-  python models/simulate_phases.py [--sft-lr 1e-3] [--grpo-lr 3e-4] …          needs torch, transformers, peft
+  python models/simulate_phases.py [--seed 0] [--grpo-lr 1.5e-3] …          needs torch, transformers, peft
 """
 
 import argparse
@@ -58,6 +58,10 @@ def evaluate(model, tokenizer, samples: list[dict]) -> dict:
     for system, max_new in (("system1", 16), ("system2", 48)):
         part = [s for s in samples if s["system"] == system]
         texts = generate(model, tokenizer, [prompt_of(s) for s in part], max_new)
+        if system == "system1":
+            # Whether it knows, whatever the form.
+            knows = [re.search(rf"\b{s['answer']}\b", text) is not None for s, text in zip(part, texts)]
+            outs["knows"] = round(sum(knows) / len(knows), 3)
         kinds: dict[str, list[bool]] = {}
         for s, text in zip(part, texts):
             kinds.setdefault(s["kind"], []).append(right(s, text))
@@ -226,9 +230,9 @@ def grpo(model, parameters, mask, tokenizer, samples, a, check=None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     for name, value in dict(
-        sft_lr=1e-3, sft_batch=16, sft_epochs=2, grpo_lr=3e-4, grpo_steps=25, grpo_clip=0.1, prompts=8,
+        sft_lr=2e-3, sft_batch=16, sft_epochs=3, grpo_lr=1.5e-3, grpo_steps=32, grpo_clip=0.5, prompts=8,
         generations=8, max_completion=48, temperature=1.0, loss_type="dapo", theta=0.9, alpha=64.0,
-        train=600, held=120, seed=0, mislabelled=0.0,
+        train=600, held=128, seed=0, mislabelled=0.0,
     ).items():
         parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value)
     a = parser.parse_args()
