@@ -38,7 +38,7 @@ const sft = {
 const grpo = {
   kind: "grpo",
   learning_rate: 1e-3,
-  max_steps: 40,
+  max_steps: 80,
   max_grad_norm: 0.5,
   num_generations: 8,
   per_device_train_batch_size: 64,
