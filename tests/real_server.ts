@@ -8,6 +8,8 @@ import { Models } from "../lib/jobs/models.ts";
 import { Queue } from "../lib/jobs/queue.ts";
 import { Store } from "../lib/jobs/store.ts";
 import { createApp } from "../routes/app.ts";
+import { untar } from "../demo/verify.ts";
+import { assertStrictEquals } from "./asserts.ts";
 
 // deno-lint-ignore no-explicit-any
 export type Json = any;
@@ -135,3 +137,40 @@ export const quickGrpo = {
   per_device_train_batch_size: 8,
   max_completion_length: 12,
 };
+
+/** The bytes of a download. */
+export async function download(server: RealServer, path: string): Promise<Uint8Array<ArrayBuffer>> {
+  const response = await server.request(path);
+  assertStrictEquals(response.status, 200);
+  return await response.bytes();
+}
+
+/** The files of an adapter's download, unpacked into a folder of their own. */
+export async function adapterFolder(server: RealServer, id: string): Promise<string> {
+  const folder = `${server.folder}/${id}`;
+  await Deno.mkdir(folder, { recursive: true });
+  const tar = await download(server, `/v1/adapters/${id}/download?format=peft`);
+  for (const [name, bytes] of untar(tar)) await Deno.writeFile(`${folder}/${name}`, bytes);
+  return folder;
+}
+
+/** A partition's download as a file. */
+export async function partitionPath(server: RealServer, id: string): Promise<string> {
+  const path = `${server.folder}/${id}.safetensors`;
+  await Deno.writeFile(path, await download(server, `/v1/partitions/${id}/download`));
+  return path;
+}
+
+/** The first choice of a greedy chat completion. */
+export async function chat(
+  server: RealServer,
+  name: string,
+  content: string,
+  more = {},
+): Promise<Json> {
+  const messages = [{ role: "user", content }];
+  const body = { model: name, messages, temperature: 0, max_tokens: 12, ...more };
+  const [status, answer] = await server.post("/v1/chat/completions", body);
+  assertStrictEquals(status, 200, JSON.stringify(answer));
+  return answer.choices[0];
+}

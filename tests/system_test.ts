@@ -1,19 +1,16 @@
 // The server as a whole on the real engine and the embedded models: every step of the method through
 // the API, and what it leaves behind read from the files. `t.step`s of one test share one Worker.
 
-import { countMoves, untar } from "../demo/verify.ts";
-import { releaseAdapter, uploadAdapter } from "../lib/lora/adapter.ts";
-import { readAdapter, readTrainableAdapter } from "../lib/lora/adapter_file.ts";
-import { pack } from "../lib/data/pack.ts";
-import { loadDecoder } from "../lib/model/decoder.ts";
-import { openModel } from "../lib/model/open.ts";
-import { pass, type Policy, releaseBatch, uploadBatch } from "../lib/model/pass.ts";
+import { countMoves } from "../demo/verify.ts";
 import { openSafetensors } from "../lib/model/safetensors.ts";
 import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
-import { assertClose, nmse, testGpu } from "./gpu.ts";
 import {
+  adapterFolder,
+  chat,
+  download,
   type Json,
   labelledSamples,
+  partitionPath,
   quickGrpo,
   quickSft,
   type RealServer,
@@ -21,7 +18,6 @@ import {
 } from "./real_server.ts";
 
 const model = "lorapar-tiny";
-const tinyFolder = new URL("../models/tiny", import.meta.url).pathname;
 const teachers = ["a", "b", "c"].map((name) => ({ name, model: `lorapar-teacher-${name}` }));
 const samples = labelledSamples(24);
 const lora = { r: 4, lora_alpha: 16 };
@@ -49,27 +45,6 @@ const grpoMetrics = [
   ]),
 ];
 
-async function download(server: RealServer, path: string): Promise<Uint8Array<ArrayBuffer>> {
-  const response = await server.request(path);
-  assertStrictEquals(response.status, 200);
-  return await response.bytes();
-}
-
-/** The files of an adapter's download, unpacked into a folder of their own. */
-async function adapterFolder(server: RealServer, id: string): Promise<string> {
-  const folder = `${server.folder}/${id}`;
-  await Deno.mkdir(folder, { recursive: true });
-  const tar = await download(server, `/v1/adapters/${id}/download?format=peft`);
-  for (const [name, bytes] of untar(tar)) await Deno.writeFile(`${folder}/${name}`, bytes);
-  return folder;
-}
-
-async function partitionPath(server: RealServer, id: string): Promise<string> {
-  const path = `${server.folder}/${id}.safetensors`;
-  await Deno.writeFile(path, await download(server, `/v1/partitions/${id}/download`));
-  return path;
-}
-
 /** The adapter's weights as bytes, to compare two trainings bit by bit. */
 async function weightBytes(server: RealServer, id: string): Promise<Uint8Array> {
   return await Deno.readFile(`${await adapterFolder(server, id)}/adapter_model.safetensors`);
@@ -85,14 +60,6 @@ async function movesOf(server: RealServer, { adapter, partition }: Json) {
 /** Whether two arrays of bytes are equal, without a diff of a megabyte when they are not. */
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
-}
-
-async function chat(server: RealServer, name: string, content: string, more = {}): Promise<Json> {
-  const messages = [{ role: "user", content }];
-  const body = { model: name, messages, temperature: 0, max_tokens: 12, ...more };
-  const [status, answer] = await server.post("/v1/chat/completions", body);
-  assertStrictEquals(status, 200, JSON.stringify(answer));
-  return answer.choices[0];
 }
 
 Deno.test("the method through the API", async (t) => {
@@ -389,81 +356,4 @@ Deno.test("the method through the API", async (t) => {
     assert(phases[0].metrics.loss < 0.1, `loss ${phases[0].metrics.loss}`);
     assertStrictEquals(phases[0].metrics.mean_token_accuracy, 1);
   });
-
-  await t.step("pissa: the exported adapter is the trained policy", () => pissa(server, file));
 });
-
-/** Log-probabilities of a few samples' tokens under a policy. */
-async function logProbabilities(policy: Policy, tokens: Uint32Array[]): Promise<Float32Array> {
-  const gpu = await testGpu();
-  const packed = pack(tokens.map((one) => ({ tokens: one, promptLength: 1 })));
-  const batch = uploadBatch(gpu, policy.decoder, packed);
-  const values = gpu.tensor("test.values", [batch.M, 4]);
-  pass(gpu, policy, { batch, values });
-  const rows = await gpu.readFloats(values);
-  gpu.release(values);
-  releaseBatch(gpu, batch);
-  return rows.filter((_, i) => i % 4 === 0);
-}
-
-/**
- * PiSSA trains B A on the residual base W - B0 A0; the export is a LoRA of rank 2r on W. Both must be
- * the same function, equal to the base where nothing was trained.
- */
-async function pissa(server: RealServer, file: string): Promise<void> {
-  const { partition } = await server.run("/v1/partition", {
-    model,
-    file,
-    lora: { ...lora, init: "pissa" },
-    samples_per_system: 4,
-  });
-  const train = (learning_rate: number) =>
-    server.run("/v1/train", {
-      model,
-      file,
-      partition,
-      phases: [{ ...quickSft, max_steps: 1, learning_rate }],
-    });
-  const [still, moved] = [await train(0), await train(1e-3)];
-  assertStrictEquals(moved.inactive_elements_changed, 0);
-  for (const { question } of samples.slice(0, 3)) {
-    const [base, unmoved] = [
-      await chat(server, model, question),
-      await chat(server, still.model, question),
-    ];
-    assertEquals(unmoved, base);
-  }
-
-  const gpu = await testGpu();
-  const source = await openModel(tinyFolder);
-  const decoder = await loadDecoder(gpu, source);
-  const tokens = samples.slice(0, 6).map(({ question, answer }) =>
-    Uint32Array.from(source.tokenizer.encode(`${question} ${answer}`))
-  );
-  const base = await logProbabilities({ decoder, adapter: null }, tokens);
-  const start = openSafetensors(await partitionPath(server, partition));
-  for (const { adapter: id } of [still, moved]) {
-    const folder = await adapterFolder(server, id);
-    const exported = readAdapter(folder, source.config);
-    const halves = readTrainableAdapter(folder, source.config);
-    assertEquals([exported.layout.r, halves.layout.r], [2 * lora.r, lora.r]);
-    for (const { name, offset, rows, columns } of halves.layout.tensors) {
-      const initial = start.readFloat32(`${name}.initial`).data;
-      assertEquals(halves.residual!.subarray(offset, offset + rows * columns), initial, name);
-    }
-    const asTrained = uploadAdapter(gpu, halves.layout, halves.phi, {
-      scale: halves.scale,
-      residual: halves.residual!,
-    });
-    const asExported = uploadAdapter(gpu, exported.layout, exported.phi, { scale: exported.scale });
-    const one = await logProbabilities({ decoder, adapter: asTrained }, tokens);
-    const two = await logProbabilities({ decoder, adapter: asExported }, tokens);
-    assertClose(two, one, 1e-9, "the exported adapter's log-probabilities");
-    if (id === still.adapter) assertClose(two, base, 1e-9, "the untrained adapter's");
-    else assert(nmse(two, base) > 1e-5, "one step changes the policy");
-    releaseAdapter(gpu, asTrained);
-    releaseAdapter(gpu, asExported);
-  }
-  start.close();
-  source.close();
-}
