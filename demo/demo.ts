@@ -4,6 +4,7 @@
 // answered and graded. The adapter is downloaded and compared with the partition bit by bit.
 // Writes FOLDER/summary.json and FOLDER/out/ (the samples, the server's data, the adapter, the partition).
 
+import { relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Client } from "./client.ts";
 import { demoSamples, type System, taggedSystemPrompt } from "./corpus.ts";
@@ -103,8 +104,11 @@ export interface Summary {
   seconds: number;
 }
 
-/** Runs the demo. @throws {Error} when a job fails or an inactive element moved. */
-export async function runDemo(args: string[]): Promise<void> {
+/**
+ * Runs the demo; a relative --folder starts at `caller`.
+ * @throws {Error} when a job fails or an inactive element moved.
+ */
+export async function runDemo(args: string[], caller = Deno.cwd()): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
@@ -118,7 +122,8 @@ export async function runDemo(args: string[]): Promise<void> {
   if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 30) {
     throw new Error(`Cannot use the seed "${values.seed}": it is a whole number from 0 to 2^30.`);
   }
-  const out = `${values.folder}/out`;
+  const folder = resolve(caller, values.folder);
+  const out = `${folder}/out`;
   await Deno.remove(out, { recursive: true }).catch((error) => {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   });
@@ -128,9 +133,9 @@ export async function runDemo(args: string[]): Promise<void> {
   try {
     const summary = await tour(new Client(server.origin), standardOutput(), seed, out);
     summary.seconds = Math.round((performance.now() - begin) / 100) / 10;
-    const path = `${values.folder}/summary.json`;
+    const path = `${folder}/summary.json`;
     await Deno.writeTextFile(path, JSON.stringify(summary, null, 2) + "\n");
-    console.log(`\n${path} is written. All in all ${summary.seconds} s.`);
+    console.log(`\n${relative(caller, path)} is written. All in all ${summary.seconds} s.`);
     if (summary.inactive_elements_changed > 0) {
       throw new Error(`${summary.inactive_elements_changed} inactive elements moved: none may.`);
     }

@@ -1,0 +1,54 @@
+// The parts of a running lorapar, put together: store, engine, queue, models. The commands and the
+// demo start here.
+
+import project from "../deno.json" with { type: "json" };
+import { type Engine, startEngine } from "../lib/engine/engine.ts";
+import type { ServerConfig } from "../lib/jobs/config.ts";
+import { Models } from "../lib/jobs/models.ts";
+import { Queue } from "../lib/jobs/queue.ts";
+import { Store } from "../lib/jobs/store.ts";
+import type { AppDeps } from "../routes/deps.ts";
+import { isFolder } from "./settings.ts";
+
+/** Starts the engine; its measured kernel choices are kept in the data folder, where there is one. */
+export function startGpuEngine({ data }: ServerConfig): Engine {
+  // Without it a missing Vulkan driver falls back silently to OpenGL.
+  if (Deno.build.os === "linux" && !Deno.env.get("DENO_WEBGPU_BACKEND")) {
+    Deno.env.set("DENO_WEBGPU_BACKEND", "vulkan");
+  }
+  return startEngine({ choicesPath: isFolder(data) ? `${data}/kernel_choices.json` : null });
+}
+
+/** Opens the store and starts the engine. @throws {Error} when another program holds the store. */
+export function open(config: ServerConfig, shutdown: AbortSignal): AppDeps {
+  const store = new Store(config.data);
+  const engine = startGpuEngine(config);
+  return {
+    config,
+    store,
+    engine,
+    shutdown,
+    queue: new Queue(store, engine, config.limits),
+    models: new Models(config.models, store),
+    readKey: (name) => Deno.env.get(name),
+    version: project.version,
+  };
+}
+
+/** Ends what `open` began, the running job included. */
+export async function close({ queue, engine, store }: AppDeps): Promise<void> {
+  await queue.close();
+  await engine.close();
+  store.close();
+}
+
+/** Calls `first` on the first SIGINT or SIGTERM; the second ends the process at once. */
+export function onStop(first: () => void): void {
+  let count = 0;
+  const stop = () => {
+    if (++count === 1) first();
+    else Deno.exit(130);
+  };
+  Deno.addSignalListener("SIGINT", stop);
+  if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", stop);
+}

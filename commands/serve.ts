@@ -1,0 +1,53 @@
+// lorapar serve: the HTTP server, until a signal ends it.
+
+import { getLogger } from "@logtape/logtape";
+import { isLoopback, type ServerConfig } from "../lib/jobs/config.ts";
+import { createApp } from "../routes/app.ts";
+import { close, onStop, open } from "./program.ts";
+
+/** The longest a stop waits for the running step and open answers. */
+const graceMs = 15_000;
+
+const logger = getLogger(["lorapar"]);
+
+/** Serves until a signal; does not return. @throws {Error} when it cannot listen. */
+export async function serve(config: ServerConfig): Promise<number> {
+  if (!isLoopback(config.host) && config.api_key === null) {
+    throw new Error(
+      `Cannot listen on ${config.host} without an API key: others could use this machine. ` +
+        "Set LORAPAR_API_KEY, or leave the host at 127.0.0.1.",
+    );
+  }
+  const shutdown = new AbortController();
+  const deps = open(config, shutdown.signal);
+  const app = createApp(deps);
+  let server: Deno.HttpServer<Deno.NetAddr>;
+  try {
+    server = Deno.serve({
+      hostname: config.host,
+      port: config.port,
+      onListen: ({ hostname, port }) => {
+        const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+        logger.info(`lorapar ${deps.version} listens on http://${host}:${port} (docs: /docs)`);
+        logger.info(`Jobs, uploads and adapters are kept in ${config.data}`);
+      },
+    }, app.fetch);
+  } catch (error) {
+    await close(deps);
+    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    throw new Error(
+      `Cannot listen on ${config.host}:${config.port}: another program does. ` +
+        "Stop that one, or choose another port with --port.",
+    );
+  }
+  onStop(() => {
+    logger.info("Stopping: jobs that run are marked interrupted. Again to stop at once.");
+    shutdown.abort();
+    const closing = Promise.all([server.shutdown(), close(deps)]);
+    const late = new Promise((done) => setTimeout(done, graceMs));
+    Promise.race([closing, late]).finally(() => Deno.exit(0));
+  });
+  await server.finished;
+  // The stop above ends the process once everything is closed.
+  return await new Promise<number>(() => {});
+}
