@@ -35,10 +35,10 @@ export interface ClassifyTask {
   request: ClassifySettings;
   file: FileReference | null;
   /** A model for each teacher without base_url, by the teacher's name. */
-  localTeachers: Record<string, ModelReference>;
+  localTeachers: Map<string, ModelReference>;
   /** Keys read from the environment by the server, by the teacher's name. */
-  apiKeys: Record<string, string>;
-  /** Hosts a base_url may name, e.g. "127.0.0.1". */
+  apiKeys: Map<string, string>;
+  /** Servers a base_url may name, e.g. "127.0.0.1" or "127.0.0.1:8000". */
   allowedHosts: string[];
   /** classified.jsonl is written here. */
   outputFolder: string;
@@ -70,8 +70,8 @@ export interface TrainTask {
   validationFile: FileReference | null;
   evaluateFile: FileReference | null;
   partition: PartitionReference | null;
-  localTeachers: Record<string, ModelReference>;
-  apiKeys: Record<string, string>;
+  localTeachers: Map<string, ModelReference>;
+  apiKeys: Map<string, string>;
   allowedHosts: string[];
   /** Answer the plan (TrainPlan) instead of training. */
   dryRun: boolean;

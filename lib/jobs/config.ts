@@ -2,6 +2,16 @@
 // and an optional JSON file of the same names; nothing else reads either.
 
 import { z } from "zod";
+import { covers, hostEntry } from "../par/teacher_address.ts";
+
+const host = z.string().refine(
+  (text) => hostEntry(text) !== null,
+  "expected a host or host:port, without scheme and path",
+);
+const hostAndPort = z.string().refine(
+  (text) => typeof hostEntry(text)?.port === "number",
+  "expected host:port, without scheme and path",
+);
 
 const limits = z.strictObject({
   /** Bytes of one uploaded file. */
@@ -33,11 +43,18 @@ export const serverConfig = z.strictObject({
   allowed_hosts: z.array(z.string().min(1)).default([]),
   /** Origins of other sites whose pages may call this server (CORS). */
   allowed_origins: z.array(z.url()).default([]),
-  /** Hosts that a teacher's base_url may name. */
-  teacher_hosts: z.array(z.string().min(1)).default(["localhost", "127.0.0.1", "::1"]),
+  /** Servers that a teacher's base_url may name: a host (any port), or host:port. */
+  teacher_hosts: z.array(host).default(["localhost", "127.0.0.1", "::1"]),
+  /** The environment variable that holds the key of the teachers' server at host:port. */
+  teacher_keys: z.record(hostAndPort, z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/)).default({}),
   limits: limits.default(() => limits.parse({})),
 });
 export type ServerConfig = z.infer<typeof serverConfig>;
+
+/** The variable that holds the key of a teacher's server; null when it has none. */
+export function keyVariable({ teacher_keys }: ServerConfig, url: URL): string | null {
+  return Object.entries(teacher_keys).find(([entry]) => covers(entry, url))?.[1] ?? null;
+}
 
 /** Whether a host name or address is this machine only. */
 export function isLoopback(host: string): boolean {

@@ -15,6 +15,15 @@ export function pathText(path: readonly PropertyKey[]): string {
   );
 }
 
+/** Fields of former versions, and what takes their place. */
+const formerFields = new Map([
+  [
+    "api_key_env",
+    "a teacher's key is no longer named by the request. It belongs to teacher_keys in the server's " +
+    'config file, e.g. {"teacher_keys": {"api.example.com:443": "EXAMPLE_API_KEY"}}',
+  ],
+]);
+
 /** Of a union's branches, the issue that got furthest into the value: the branch that was meant. */
 function innermost(issue: Issue): Issue {
   if (issue.code !== "invalid_union" || issue.errors.length === 0) return issue;
@@ -49,9 +58,11 @@ function at(value: unknown, path: readonly PropertyKey[]): unknown {
 export function invalidRequest(issues: readonly Issue[], value: unknown): InvalidRequest {
   const issue = innermost(issues[0]!);
   if (issue.code === "unrecognized_keys") {
-    const param = pathText([...issue.path, issue.keys[0]!]);
+    const key = issue.keys[0]!;
+    const param = pathText([...issue.path, key]);
     return new InvalidRequest(
-      `Cannot accept the unknown field "${param}": check its name, or leave it out.`,
+      `Cannot accept the unknown field "${param}": ` +
+        `${formerFields.get(key) ?? "check its name, or leave it out"}.`,
       param,
       "unknown_field",
     );

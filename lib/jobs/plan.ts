@@ -1,5 +1,5 @@
 // From a checked request to a task for the engine: ids become paths, settings that exclude each
-// other are refused, keys are read from the environment by name. Used by the routes and the CLI.
+// other are refused, the keys that the configuration names are read from the environment. Used by the routes and the CLI.
 
 import type {
   ClassifyTask,
@@ -22,8 +22,9 @@ import {
   type RethresholdSettings,
   type TeacherSettings,
 } from "../par/settings.ts";
+import { teacherAddress } from "../par/teacher_address.ts";
 import type { EvaluateSettings, RewardSettings, TrainSettings } from "../train/settings.ts";
-import type { ServerConfig } from "./config.ts";
+import { keyVariable, type ServerConfig } from "./config.ts";
 import { isId } from "./ids.ts";
 import type { Models } from "./models.ts";
 import type { PartitionRow } from "./rows.ts";
@@ -116,57 +117,44 @@ function checkRewards(rewards: RewardSettings[], param: string): void {
 
 /** Local models and keys of the teachers, by the teachers' names. */
 async function teacherAccess(deps: PlanDeps, teachers: TeacherSettings[], param: string) {
-  const localTeachers: Record<string, ModelReference> = {};
-  const apiKeys: Record<string, string> = {};
-  const names = new Set<string>();
-  for (const [index, teacher] of teachers.entries()) {
+  const localTeachers = new Map<string, ModelReference>();
+  const apiKeys = new Map<string, string>();
+  const { teacher_hosts: allowedHosts } = deps.config;
+  for (const [index, { name, model, base_url }] of teachers.entries()) {
     const here = `${param}[${index}]`;
-    if (names.has(teacher.name)) {
+    if (teachers.findIndex((other) => other.name === name) < index) {
       throw new InvalidRequest(
-        `Cannot take two teachers named "${teacher.name}": votes are kept by name. Rename one.`,
+        `Cannot take two teachers named "${name}": votes are kept by name. Rename one.`,
         `${here}.name`,
       );
     }
-    names.add(teacher.name);
-    if (teacher.base_url === undefined) {
-      localTeachers[teacher.name] =
-        (await deps.models.get(teacher.model, `${here}.model`)).reference;
+    if (base_url === undefined) {
+      localTeachers.set(name, (await deps.models.get(model, `${here}.model`)).reference);
     } else {
-      const host = new URL(teacher.base_url).hostname.replace(/^\[|\]$/g, "");
-      if (!deps.config.teacher_hosts.includes(host)) {
-        throw new InvalidRequest(
-          `Cannot ask a teacher at "${host}": it is not among the allowed hosts ` +
-            `(${
-              deps.config.teacher_hosts.join(", ")
-            }). Add it to teacher_hosts in the config file.`,
-          `${here}.base_url`,
-          "url_not_allowed",
-        );
-      }
-    }
-    if (teacher.api_key_env !== undefined) {
-      const key = keyOf(deps, teacher.api_key_env, `${here}.api_key_env`);
-      apiKeys[teacher.name] = key;
+      const url = teacherAddress(base_url, allowedHosts, `${here}.base_url`);
+      const key = keyOf(deps, url, `${here}.base_url`);
+      if (key !== null) apiKeys.set(name, key);
     }
   }
-  return { localTeachers, apiKeys, allowedHosts: deps.config.teacher_hosts };
+  return { localTeachers, apiKeys, allowedHosts };
 }
 
-function keyOf(deps: PlanDeps, name: string, param: string): string {
-  // A request must not be able to send any secret of the server's environment to a teacher.
-  const key = name.endsWith("_API_KEY") ? deps.readKey(name) : undefined;
+/** The key of a teacher's server; null when the configuration names none for it. */
+function keyOf({ config, readKey }: PlanDeps, url: URL, param: string): string | null {
+  const variable = keyVariable(config, url);
+  if (variable === null) return null;
+  const key = readKey(variable);
   if (key) return key;
   throw new InvalidRequest(
-    name.endsWith("_API_KEY")
-      ? `Cannot read a key from ${name}: the server's environment has no such variable.`
-      : `Cannot read a key from ${name}: the variable's name must end in _API_KEY.`,
+    `Cannot ask a teacher at ${url.host}: teacher_keys names the variable ${variable} for it, and ` +
+      "the server's environment has no such variable. Set it and start the server again.",
     param,
     "key_not_found",
   );
 }
 
-function localIds(localTeachers: Record<string, ModelReference>): string[] {
-  return Object.values(localTeachers).map((model) => model.id);
+function localIds(localTeachers: Map<string, ModelReference>): string[] {
+  return [...localTeachers.values()].map((model) => model.id);
 }
 
 /** @throws {InvalidRequest} for unknown ids and settings that exclude each other, as every plan. */

@@ -8,8 +8,6 @@ export const teacherSettings = z.strictObject({
   model: z.string().min(1).max(500),
   /** An OpenAI-compatible server; without it `model` is a local model of this server. */
   base_url: z.url().optional(),
-  /** The environment variable that holds the key. */
-  api_key_env: z.string().regex(/^[A-Z_][A-Z0-9_]*$/).optional(),
   temperature: z.number().min(0).max(2).default(0),
 });
 export type TeacherSettings = z.infer<typeof teacherSettings>;

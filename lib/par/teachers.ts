@@ -1,12 +1,14 @@
 // Teachers: models that are asked for votes. One behind an OpenAI-compatible server is asked here, over
 // `POST {base_url}/chat/completions`, several prompts at a time, with bounded retries; a local model
 // comes from the engine, which generates in batches. A server is reached only when its host is on the
-// allow-list, and a redirect is refused, so that no request leads where the list does not.
+// allow-list (teacher_address.ts), and a redirect is refused, so that no request leads where the list
+// does not. What a server answers is never quoted in an error: it may be an internal service's page.
 // Left out on purpose: streaming, and other protocols.
 
 import { Cancelled, InvalidRequest } from "../errors.ts";
 import type { Message } from "../data/record.ts";
 import type { TeacherSettings } from "./settings.ts";
+import { teacherAddress } from "./teacher_address.ts";
 
 export interface Teacher {
   name: string;
@@ -27,7 +29,7 @@ export interface Teacher {
 export interface HttpTeacherOptions {
   /** The field that named it, e.g. `teachers[1]`; it reaches the errors. */
   param: string;
-  /** Hosts (`127.0.0.1`), or hosts with a port (`127.0.0.1:8000`), that may be asked. */
+  /** Entries of `teacher_hosts`: a host (`127.0.0.1`), or a host and a port (`127.0.0.1:8000`). */
   allowedHosts: string[];
   apiKey?: string | null;
   /** Requests under way at a time. */
@@ -69,7 +71,7 @@ export function httpTeacher(settings: TeacherSettings, options: HttpTeacherOptio
         const tries = attempt === 1 ? "1 try" : `${attempt} tries`;
         throw new InvalidRequest(
           `Cannot ask teacher "${settings.name}" at ${url}: ${answer.problem} (after ${tries}). ` +
-            "Check that the server runs, and the teacher's base_url, model and key",
+            "Check that the server runs, the teacher's base_url and model, and its key in teacher_keys.",
           `${param}.base_url`,
           "teacher_unavailable",
         );
@@ -112,18 +114,18 @@ export function httpTeacher(settings: TeacherSettings, options: HttpTeacherOptio
         await response.body?.cancel();
         return { problem: `it answers ${status}, a redirect, which is refused`, retry: false };
       }
-      const text = await readLimited(response);
+      const { text, sizeBytes } = await readLimited(response);
       if (!response.ok) {
         const seconds = Number(response.headers.get("retry-after") ?? NaN);
         return {
-          problem: `it answers ${status}: ${text.slice(0, 200).trim()}`,
+          problem: `it answers ${status} with ${sizeBytes} bytes`,
           retry: status === 408 || status === 409 || status === 429 || status >= 500,
           waitMs: Number.isFinite(seconds) && seconds >= 0 ? seconds * 1000 : undefined,
         };
       }
       const reply = content(text);
       return reply === null
-        ? { problem: `no choices[0].message.content in ${text.slice(0, 200)}`, retry: false }
+        ? { problem: `no choices[0].message.content in its ${sizeBytes} bytes`, retry: false }
         : { reply };
     } catch (error) {
       if (signal.aborted) throw cancelled();
@@ -171,31 +173,7 @@ export function httpTeacher(settings: TeacherSettings, options: HttpTeacherOptio
 
 /** Where to send requests, once the address is known to be allowed. */
 function endpoint(settings: TeacherSettings, { param, allowedHosts }: HttpTeacherOptions): string {
-  const fail = (what: string, code?: string) =>
-    new InvalidRequest(
-      `Cannot ask teacher "${settings.name}" at ${settings.base_url}: ${what}`,
-      `${param}.base_url`,
-      code,
-    );
-  if (settings.base_url === undefined || !URL.canParse(settings.base_url)) {
-    throw fail("base_url is not an address");
-  }
-  const url = new URL(settings.base_url);
-  if (url.protocol !== "http:" && url.protocol !== "https:") {
-    throw fail(`base_url begins with ${url.protocol}, wanted http: or https:`);
-  }
-  if (url.username !== "" || url.password !== "") {
-    throw fail("base_url carries a password; name the key's variable in api_key_env instead");
-  }
-  // URL writes an IPv6 address in brackets; the list may do so or not.
-  const names = [url.hostname, url.host, url.hostname.replace(/^\[(.*)\]$/, "$1")];
-  if (!names.some((name) => allowedHosts.includes(name))) {
-    const list = allowedHosts.join(", ") || "none";
-    throw fail(
-      `${url.host} is not on the list of allowed hosts (${list}); start the server with it on the list`,
-      "host_not_allowed",
-    );
-  }
+  const url = teacherAddress(settings.base_url ?? "", allowedHosts, `${param}.base_url`);
   url.pathname = url.pathname.replace(/\/+$/, "") + "/chat/completions";
   return url.href;
 }
@@ -214,7 +192,7 @@ function content(text: string): string | null {
   }
 }
 
-async function readLimited(response: Response): Promise<string> {
+async function readLimited(response: Response): Promise<{ text: string; sizeBytes: number }> {
   const decoder = new TextDecoder();
   let text = "", sizeBytes = 0;
   for await (const piece of response.body ?? []) {
@@ -222,7 +200,7 @@ async function readLimited(response: Response): Promise<string> {
     if (sizeBytes > maxReplyBytes) throw new Error(`its answer exceeds ${maxReplyBytes} bytes`);
     text += decoder.decode(piece, { stream: true });
   }
-  return text + decoder.decode();
+  return { text: text + decoder.decode(), sizeBytes };
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

@@ -74,9 +74,9 @@ function teachersOf(
   { teachers, concurrency }: Omit<ClassifySettings, "file" | "samples">,
 ): Teacher[] {
   return teachers.map((teacher, index) => {
-    const local = localTeachers[teacher.name];
+    const local = localTeachers.get(teacher.name);
     if (local) return localTeacher(context, teacher.name, local, teacher.temperature);
-    const apiKey = apiKeys[teacher.name];
+    const apiKey = apiKeys.get(teacher.name);
     return httpTeacher(teacher, { param: `teachers[${index}]`, allowedHosts, apiKey, concurrency });
   });
 }

@@ -1,6 +1,6 @@
-import { assertEquals, assertStrictEquals } from "../../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "../../asserts.ts";
 import { invalidRequest, pathText } from "../../../lib/jobs/issues.ts";
-import { partitionSettings } from "../../../lib/par/settings.ts";
+import { classifySettings, partitionSettings } from "../../../lib/par/settings.ts";
 import { trainSettings } from "../../../lib/train/settings.ts";
 
 const base = { model: "m", file: "f" };
@@ -46,4 +46,15 @@ Deno.test("messages say what was found and what is wanted", () => {
     'Cannot do without "model": it is missing, expected string.',
   );
   assertStrictEquals(message([]), "Cannot accept [] as the body: expected object, received array.");
+});
+
+Deno.test("a request that names a key's variable is told where keys are now", () => {
+  const body = {
+    samples: [{}],
+    target_model: "m",
+    teachers: [{ name: "t", model: "m", api_key_env: "LORAPAR_API_KEY" }],
+  };
+  const error = invalidRequest(classifySettings.safeParse(body).error!.issues, body);
+  assertEquals([error.param, error.code], ["teachers[0].api_key_env", "unknown_field"]);
+  assert(/teacher_keys in the server's config file/.test(error.message), error.message);
 });

@@ -28,33 +28,80 @@ function classify(f: Fixture, teacher: Record<string, unknown>, more: object = {
   );
 }
 
-Deno.test("teachers: local models, allowed hosts, keys by name only", async () => {
-  await using f = await fixture();
+Deno.test("teachers: local models by id, servers by the list of hosts", async () => {
+  await using f = await fixture({ teacher_hosts: ["127.0.0.1", "[::1]:9", "judge.example:443"] });
   assertEquals(await refusal(classify(f, { model: "no" })), [
     "teachers[0].model",
     "model_not_found",
   ]);
-  assertEquals(await refusal(classify(f, { base_url: "https://example.com/v1" })), [
-    "teachers[0].base_url",
-    "url_not_allowed",
-  ]);
-  for (const name of ["LORAPAR_SECRET", "OTHER_API_KEY"]) {
-    assertEquals(await refusal(classify(f, { api_key_env: name })), [
-      "teachers[0].api_key_env",
-      "key_not_found",
-    ]);
+  const allowed = [
+    "http://127.0.0.1:1/v1",
+    "https://127.0.0.1",
+    "http://[::1]:9/v1",
+    "https://judge.example/v1",
+    "http://judge.example:443",
+  ];
+  for (const base_url of allowed) {
+    const { task } = await classify(f, { base_url });
+    assertEquals(task("out").localTeachers, new Map());
   }
-  const plan = await classify(f, {
-    base_url: "http://[::1]:9/v1",
-    model: "any",
-    api_key_env: "TEACHER_API_KEY",
-  });
-  const task = plan.task("out");
-  assertEquals(task.apiKeys, { t: "secret" });
-  assertEquals(task.localTeachers, {});
-  assert(!JSON.stringify(plan.request).includes("secret"));
+  const refused = [
+    "https://example.com/v1",
+    "http://[::1]:10/v1",
+    "http://judge.example/v1",
+    "https://judge.example:8443/v1",
+    "https://127.0.0.1.example.com",
+    "file:///etc/passwd",
+    "ftp://127.0.0.1/",
+    "http://user@127.0.0.1/",
+  ];
+  for (const base_url of refused) {
+    const found = await refusal(classify(f, { base_url }));
+    assertEquals(found, ["teachers[0].base_url", "url_not_allowed"], base_url);
+  }
   const two = { teachers: [{ name: "t", model: "lorapar-tiny" }, { name: "t", model: "x" }] };
   assertEquals((await refusal(classify(f, {}, two)))[0], "teachers[1].name");
+});
+
+Deno.test("a teacher's key is the configuration's, for one host and port", async () => {
+  await using f = await fixture({
+    teacher_hosts: ["127.0.0.1", "judge.example"],
+    teacher_keys: {
+      "127.0.0.1:8000": "TEACHER_API_KEY",
+      "judge.example:443": "TEACHER_API_KEY",
+      "127.0.0.1:9": "NOT_SET",
+    },
+  });
+  const keys = async (base_url: string, name = "t") => {
+    const plan = await classify(f, { base_url, name });
+    assert(!JSON.stringify(plan.request).includes("secret"));
+    return plan.task("out").apiKeys;
+  };
+  for (const base_url of ["http://127.0.0.1:8000/v1", "https://judge.example/v1"]) {
+    assertEquals(await keys(base_url), new Map([["t", "secret"]]), base_url);
+  }
+  for (const base_url of ["http://127.0.0.1:8001/v1", "http://judge.example/v1"]) {
+    assertEquals(await keys(base_url), new Map(), base_url);
+  }
+  assertEquals(
+    await keys("http://127.0.0.1:8000", "__proto__"),
+    new Map([["__proto__", "secret"]]),
+  );
+  assertEquals(await refusal(classify(f, { base_url: "http://127.0.0.1:9/v1" })), [
+    "teachers[0].base_url",
+    "key_not_found",
+  ]);
+});
+
+Deno.test("a teacher named after a member of Object.prototype is like any other", async () => {
+  await using f = await fixture();
+  for (const name of ["constructor", "toString", "__proto__"]) {
+    const local = (await classify(f, { name })).task("out");
+    assertStrictEquals(local.localTeachers.get(name)?.id, "lorapar-tiny");
+    const remote = (await classify(f, { name, base_url: "http://127.0.0.1:1" })).task("out");
+    assertStrictEquals(remote.localTeachers.get(name), undefined);
+    assertStrictEquals(remote.apiKeys.get(name), undefined);
+  }
 });
 
 Deno.test("classify takes a file or samples, partition a labelled file or one per system", async () => {

@@ -91,7 +91,7 @@ Deno.test("teachers: retries have an end, and the error says what happened", asy
     await assertRejects(
       () => teacher().voteAll(prompts(1), 0),
       isRefusal(
-        /teacher "judge" at http:\S+completions: it answers 503: overloaded \(after 3 tries\)/,
+        /teacher "judge" at http:\S+completions: it answers 503 with 10 bytes \(after 3 tries\)/,
       ),
     );
     assertEquals(asked.length, 3);
@@ -100,9 +100,9 @@ Deno.test("teachers: retries have an end, and the error says what happened", asy
 
 for (
   const [what, response, message] of [
-    ["401", () => new Response("bad key", { status: 401 }), /401: bad key \(after 1 try\)/],
-    ["no completion", () => Response.json({ ok: true }), /no choices\[0\]/],
-    ["no JSON", () => new Response("<html>"), /no choices\[0\].*<html>/],
+    ["401", () => new Response("secret", { status: 401 }), /401 with 6 bytes \(after 1 try\)/],
+    ["no completion", () => Response.json({ page: "secret" }), /no choices\[0\].* 17 bytes/],
+    ["no JSON", () => new Response("<html>secret"), /no choices\[0\].* 12 bytes/],
     [
       "a redirect",
       () => new Response(null, { status: 307, headers: { location: "http://127.0.0.1:1/" } }),
@@ -112,7 +112,11 @@ for (
 ) {
   Deno.test(`teachers: ${what} is not tried again`, async () => {
     await withServer(response, async (teacher, asked) => {
-      await assertRejects(() => teacher().voteAll(prompts(1), 0), isRefusal(message));
+      await assertRejects(() => teacher().voteAll(prompts(1), 0), (error: Error) => {
+        // What it answers may be an internal service's page.
+        assert(!error.message.includes("secret"), error.message);
+        return isRefusal(message)(error);
+      });
       assertEquals(asked.length, 1);
     });
   });
@@ -162,11 +166,12 @@ Deno.test("teachers: a slow server is given up, an abort cancels", async () => {
 
 for (
   const [base_url, allowedHosts, message] of [
-    ["http://example.com/v1", ["127.0.0.1"], /example\.com is not on the list .*\(127\.0\.0\.1\)/],
-    ["http://127.0.0.1.example.com", ["127.0.0.1"], /is not on the list/],
-    ["http://127.0.0.1:8001", ["127.0.0.1:8000"], /127\.0\.0\.1:8001 is not on the list/],
+    ["http://example.com/v1", ["127.0.0.1"], /example\.com: port 80 .* hosts \(127\.0\.0\.1\)/],
+    ["http://127.0.0.1.example.com", ["127.0.0.1"], /is not among the allowed/],
+    ["http://127.0.0.1:8001", ["127.0.0.1:8000"], /port 8001 of this host is not among/],
+    ["https://127.0.0.1", ["127.0.0.1:80"], /port 443 of this host is not among/],
     ["file:///etc/passwd", [""], /begins with file:/],
-    ["http://user:pass@127.0.0.1", ["127.0.0.1"], /carries a password/],
+    ["http://user:pass@127.0.0.1", ["127.0.0.1"], /carries a user or a password/],
     [undefined, ["127.0.0.1"], /not an address/],
   ] as const
 ) {
@@ -177,7 +182,10 @@ for (
           param: "teachers[0]",
           allowedHosts: [...allowedHosts],
         }),
-      isRefusal(message, "teachers[0].base_url"),
+      (error: Error) => {
+        assert(!/user:|:pass/.test(error.message), error.message);
+        return isRefusal(message, "teachers[0].base_url")(error);
+      },
     );
   });
 }
@@ -186,7 +194,10 @@ Deno.test("teachers: hosts may be listed with a port, and IPv6 addresses without
   for (
     const [base_url, host] of [
       ["http://127.0.0.1:8000/v1", "127.0.0.1:8000"],
+      ["http://127.0.0.1/v1", "127.0.0.1:80"],
+      ["https://127.0.0.1/v1", "127.0.0.1:443"],
       ["http://[::1]:8000/v1", "::1"],
+      ["http://[::1]:8000/v1", "[::1]:8000"],
     ]
   ) {
     const settings = { name: "judge", model: "m", base_url, temperature: 0 };
