@@ -25,6 +25,11 @@ const statuses: Record<string, ContentfulStatusCode> = {
   unavailable: 503,
 };
 
+/** Statuses of GpuError by its code, where sending the request again may help; 500 for any other. */
+const gpuStatuses: Record<string, ContentfulStatusCode> = {
+  memory_in_use: 503,
+};
+
 const types: Partial<Record<number, string>> = {
   401: "authentication_error",
   403: "permission_error",
@@ -49,7 +54,8 @@ function describe(error: unknown): Answer {
   });
   if (error instanceof InvalidRequest) return answer(statuses[error.code] ?? 400);
   if (error instanceof InvalidFile) return answer(422);
-  if (error instanceof GpuError || error instanceof NumericError) return answer(500);
+  if (error instanceof GpuError) return answer(gpuStatuses[error.code] ?? 500);
+  if (error instanceof NumericError) return answer(500);
   if (error instanceof Cancelled) return answer(503);
   if (error instanceof HTTPException) return describe(fromHttpException(error));
   return {
@@ -96,7 +102,7 @@ export const onError: ErrorHandler = (error, c) => {
     });
   }
   if (status === 409 || status === 500) c.header("x-should-retry", "false");
-  if (status === 429) c.header("retry-after", "10");
+  if (status === 429 || status === 503) c.header("retry-after", "10");
   return c.json({ error: body }, status);
 };
 

@@ -4,7 +4,7 @@
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { Cancelled } from "../errors.ts";
 import type { TaskEvent } from "./messages.ts";
-import type { ModelCache } from "./model_cache.ts";
+import type { ModelCache, ModelUse } from "./model_cache.ts";
 import type { Turns } from "./turns.ts";
 
 export interface TaskContext {
@@ -36,4 +36,10 @@ export function progressOf(
     const etaSeconds = done > 0 ? Math.round(seconds / done * (total - done)) : null;
     context.emit({ type: "progress", progress: { phase, done, total, unit, etaSeconds } });
   };
+}
+
+/** How a task asks for a model: loading it takes a turn and shows as progress. */
+export function modelUse(context: TaskContext): ModelUse {
+  const { turns, checkCancelled } = context;
+  return { turns, checkCancelled, onProgress: progressOf(context, "loading", "tensors") };
 }

@@ -4,7 +4,7 @@ import { releaseAdapter, uploadAdapter } from "../lora/adapter.ts";
 import { readAdapter } from "../lora/adapter_file.ts";
 import type { Policy } from "../model/pass.ts";
 import type { ModelSource } from "../model/source.ts";
-import { progressOf, type TaskContext } from "./context.ts";
+import { modelUse, type TaskContext } from "./context.ts";
 import type { ModelReference } from "./messages.ts";
 
 export interface LoadedPolicy extends Policy {
@@ -29,5 +29,5 @@ export function withPolicy<T>(
     } finally {
       releaseAdapter(gpu, adapter);
     }
-  }, { turns, onProgress: progressOf(context, "loading", "tensors") });
+  }, modelUse(context));
 }

@@ -5,7 +5,7 @@ import { loadChoices, saveChoices } from "../../kernels/gpu/autotune.ts";
 import { type Gpu, openGpu } from "../../kernels/gpu/gpu.ts";
 import { cancelCheck, type TaskContext } from "./context.ts";
 import type { EngineReply, EngineRequest, Task, TaskError } from "./messages.ts";
-import { ModelCache } from "./model_cache.ts";
+import { gpuModelLoader, ModelCache } from "./model_cache.ts";
 import { runTask } from "./tasks.ts";
 import { createTurns } from "./turns.ts";
 
@@ -28,7 +28,7 @@ let choicesPath: string | null = null;
 async function open(): Promise<Opened> {
   const gpu = await openGpu();
   if (choicesPath) await loadChoices(gpu, choicesPath);
-  return { gpu, models: new ModelCache(gpu, weightBudgetBytes(gpu)) };
+  return { gpu, models: new ModelCache(gpuModelLoader(gpu), weightBudgetBytes(gpu)) };
 }
 
 /** A software adapter shares the machine's memory; a GPU's size is not told by WebGPU. */
@@ -51,10 +51,11 @@ async function device(): Promise<Opened> {
 /** Tasks that are still at work on a failed device fail at their next sync. */
 async function closeFailed(): Promise<void> {
   const current = opened;
-  const gpu = await current?.then(({ gpu }) => gpu, () => null);
-  if (!gpu?.failed) return;
+  const failed = await current?.then((all) => all.gpu.failed ? all : null, () => null);
+  if (!failed) return;
   if (opened === current) opened = null;
-  gpu.close();
+  failed.models.close();
+  failed.gpu.close();
 }
 
 let running = 0;

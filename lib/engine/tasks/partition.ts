@@ -21,15 +21,14 @@ import {
 } from "../../par/partition.ts";
 import { writePartition } from "../../par/partition_file.ts";
 import type { LoraSettings, PartitionSettings } from "../../par/settings.ts";
-import { progressOf, type TaskContext } from "../context.ts";
+import { modelUse, progressOf, type TaskContext } from "../context.ts";
 import type { PartitionTask } from "../messages.ts";
 
 export function partition(
   context: TaskContext,
   task: PartitionTask,
 ): Promise<Record<string, unknown>> {
-  const { models, turns } = context;
-  return models.with(task.model.path, async ({ source, decoder }) => {
+  return context.models.with(task.model.path, async ({ source, decoder }) => {
     const samples = await labelledSamples(task);
     const made = await makePartition(context, { source, decoder }, samples, task.request);
     try {
@@ -37,7 +36,7 @@ export function partition(
     } finally {
       releasePartition(context.gpu, made.partition);
     }
-  }, { turns, onProgress: progressOf(context, "loading", "tensors") });
+  }, modelUse(context));
 }
 
 async function labelledSamples(task: PartitionTask): Promise<Sample[]> {

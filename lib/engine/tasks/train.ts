@@ -16,7 +16,7 @@ import { trainGrpo } from "../../train/grpo.ts";
 import { createOptimizer } from "../../train/optimizer.ts";
 import type { PhaseContext, PhaseResult } from "../../train/phase.ts";
 import { trainSft } from "../../train/sft.ts";
-import { progressOf, type TaskContext } from "../context.ts";
+import { modelUse, progressOf, type TaskContext } from "../context.ts";
 import type { TrainPlan, TrainResult, TrainTask } from "../messages.ts";
 import { classifyFile } from "./classify.ts";
 import { type PhaseData, phaseData, validationData } from "./phase_data.ts";
@@ -34,7 +34,7 @@ export async function train(
   task: TrainTask,
 ): Promise<TrainResult | TrainPlan> {
   if (task.dryRun) return await planOnly(context, task);
-  const { gpu, models, turns } = context;
+  const { gpu, models } = context;
   return await models.with(task.model.path, async ({ source, decoder }) => {
     const read = await readDataset(task.file.path, task.file.filename);
     const samples = task.request.classify
@@ -65,7 +65,7 @@ export async function train(
       releaseAdapter(gpu, adapter);
       if (start.active) gpu.release(start.active);
     }
-  }, { turns, onProgress: progressOf(context, "loading", "tensors") });
+  }, modelUse(context));
 }
 
 /** The plan, from the files alone: a model that is too large for this machine has one too. */

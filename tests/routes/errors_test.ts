@@ -1,0 +1,32 @@
+// How the engine's failures are answered: which status, and whether a client may send it again.
+
+import { GpuError, NumericError } from "../../lib/errors.ts";
+import { assertEquals } from "../asserts.ts";
+import { appFixture } from "./fixture.ts";
+
+Deno.test("a failure of the engine says whether sending it again may help", async () => {
+  const answers: [Error, number, string | null, string | null][] = [
+    [new GpuError("Cannot load a now.", "model", "memory_in_use"), 503, null, "10"],
+    [new GpuError("Cannot load a.", "model", "out_of_memory"), 500, "false", null],
+    [new GpuError("The GPU refused a command."), 500, "false", null],
+    [new NumericError("The logits are NaN."), 500, "false", null],
+  ];
+  await using f = await appFixture();
+  for (const [error, status, shouldRetry, retryAfter] of answers) {
+    f.base.engine.behave = () => Promise.reject(error);
+    const response = await f.request("/v1/chat/completions", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({
+        model: "lorapar-tiny",
+        messages: [{ role: "user", content: "Hi" }],
+      }),
+    });
+    const { message } = (await response.json()).error;
+    const { headers } = response;
+    assertEquals(
+      [message, response.status, headers.get("x-should-retry"), headers.get("retry-after")],
+      [error.message, status, shouldRetry, retryAfter],
+    );
+  }
+});
