@@ -10,7 +10,15 @@ import { InvalidRequest } from "../lib/errors.ts";
 import { isLoopback, type ServerConfig } from "../lib/jobs/config.ts";
 
 /** Answered without a key: probes, and documents that hold no secret. */
-const openPaths = new Set(["/", "/livez", "/readyz", "/openapi.json", "/docs"]);
+const openPaths = new Set([
+  "/",
+  "/livez",
+  "/readyz",
+  "/openapi.json",
+  "/docs",
+  "/docs/scalar.js",
+  "/docs/start.js",
+]);
 
 const uploadPath = "/v1/files";
 

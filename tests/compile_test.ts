@@ -34,6 +34,7 @@ Deno.test("compile packs the Worker, every kernel and the embedded models", asyn
       `${root}/lib/engine/worker.ts`,
       ...files(`${root}/kernels`, /\.wgsl$/),
       ...files(`${root}/models`, /\.(json|safetensors)$/),
+      ...files(`${root}/routes/docs`, /\.(html|js|gz)$/),
     ];
     assert(wanted.length > 40);
     for (const path of wanted) {

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
 import { appFixture, type Json } from "./fixture.ts";
 
@@ -27,7 +28,7 @@ Deno.test("/openapi.json is 3.1 and describes every route with a schema", async 
       assert("default" in operation.responses);
     }
   }
-  const documents = ["/openapi.json", "/docs", "/"];
+  const documents = ["/openapi.json", "/docs", "/docs/scalar.js", "/docs/start.js", "/"];
   const routes = f.app.routes
     .filter((one) => methods.includes(one.method.toLowerCase()) && !documents.includes(one.path))
     .map((one) => `${one.method} ${one.path}`);
@@ -58,8 +59,34 @@ Deno.test("bounds and defaults of the settings are in the document", async () =>
   assertStrictEquals(body.additionalProperties, false);
 });
 
-Deno.test("/docs shows the document", async () => {
+Deno.test("/docs and its scripts come from this server, and the policy allows nothing else", async () => {
   await using f = await appFixture();
-  const page = await (await f.request("/docs")).text();
-  assert(page.includes("/openapi.json") && page.includes("<html"));
+  const response = await f.request("/docs");
+  const page = await response.text();
+  const policy = response.headers.get("content-security-policy");
+  assert(
+    policy?.includes("default-src 'none'; script-src 'self'; connect-src 'self'"),
+    `${policy}`,
+  );
+  const scripts = [...page.matchAll(/<script[^>]*src="([^"]+)"/g)].map((match) => match[1]!);
+  assertEquals(scripts, ["/docs/scalar.js", "/docs/start.js"]);
+  for (const path of scripts) {
+    const { status, headers } = await f.request(path);
+    assertEquals([status, headers.get("content-type")], [200, "text/javascript; charset=utf-8"]);
+  }
+});
+
+Deno.test("Scalar's script is the published one, compressed or not", async () => {
+  await using f = await appFixture();
+  const readme = await Deno.readTextFile(new URL("../../routes/docs/README.md", import.meta.url));
+  const wanted = /^`([0-9a-f]{64})`$/m.exec(readme)![1];
+  const digest = async (stream: ReadableStream<Uint8Array<ArrayBuffer>>) =>
+    createHash("sha256").update(await new Response(stream).bytes()).digest("hex");
+  const plain = await f.request("/docs/scalar.js");
+  assertStrictEquals(plain.headers.get("content-encoding"), null);
+  assertStrictEquals(await digest(plain.body!), wanted);
+  const compressed = await f.request("/docs/scalar.js", { headers: { "accept-encoding": "gzip" } });
+  assertStrictEquals(compressed.headers.get("content-encoding"), "gzip");
+  const unpacked = compressed.body!.pipeThrough(new DecompressionStream("gzip"));
+  assertStrictEquals(await digest(unpacked), wanted);
 });
