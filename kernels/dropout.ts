@@ -3,7 +3,7 @@
 
 import { f32Word, type Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
-import { elementCount, type Tensor } from "./gpu/tensor.ts";
+import { elementCount, requireOwnBuffer, type Tensor } from "./gpu/tensor.ts";
 import code from "./dropout.wgsl" with { type: "text" };
 import index from "./index.wgsl" with { type: "text" };
 
@@ -15,13 +15,18 @@ const forward: Kernel = {
   constants: { workgroup_size: workgroupSize },
 };
 
-/** y (+)= x * mask(seed) / (1 - p): x, y f32 of one shape, a multiple of 4; 0 <= p < 1. */
+/**
+ * y (+)= x * mask(seed) / (1 - p): x, y f32 of one shape, a multiple of 4; 0 <= p < 1; y is a tensor
+ * of its own.
+ * @throws {RangeError}
+ */
 export function dropout(
   gpu: Gpu,
   { x, y }: { x: Tensor; y: Tensor },
   { p, seed, accumulate = false }: { p: number; seed: number; accumulate?: boolean },
 ): void {
   const count = elementCount(x.shape) / 4;
+  requireOwnBuffer(y, x);
   gpu.run(forward, [x, y], gpu.grid(Math.ceil(count / workgroupSize)), [
     count,
     seed >>> 0,

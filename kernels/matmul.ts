@@ -4,7 +4,7 @@
 
 import { fastest } from "./gpu/autotune.ts";
 import type { Gpu } from "./gpu/gpu.ts";
-import { elementCount, rows as rowsOf, type Tensor } from "./gpu/tensor.ts";
+import { elementCount, requireOwnBuffer, rows as rowsOf, type Tensor } from "./gpu/tensor.ts";
 import type { Direction } from "./matmul_broadcast.ts";
 import {
   candidates,
@@ -23,7 +23,7 @@ export interface MatmulOptions {
 
 /**
  * y (M, N) = x (M, K) W^T + bias (N), all f32 but the weight (N, K); y is a tensor of its own.
- * @throws {RangeError} when the sizes do not fit each other.
+ * @throws {RangeError} when the sizes do not fit each other, or y is not.
  */
 export function linear(
   gpu: Gpu,
@@ -41,7 +41,7 @@ export function linear(
 
 /**
  * dx (M, K) = dy (M, N) W, all f32 but the weight (N, K); dx is a tensor of its own.
- * @throws {RangeError} when the sizes do not fit each other.
+ * @throws {RangeError} when the sizes do not fit each other, or dx is not.
  */
 export function linearBackward(
   gpu: Gpu,
@@ -60,6 +60,7 @@ function multiply(
   const [N, K] = weight.shape;
   const [inner, outer] = direction === "forward" ? [K, N] : [N, K];
   const M = checkedRows(from, inner, to, outer, weight);
+  requireOwnBuffer(to, from, ...(bias ? [bias] : []));
   const variant = variantFor(gpu, { rows: M, N, K, dtype: weight.dtype, direction }, weight);
   for (const [first, count] of rowChunks(gpu, M, Math.max(N, K))) {
     const product = {

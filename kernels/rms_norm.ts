@@ -4,7 +4,7 @@
 
 import { f32Word, type Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
-import { elementCount, type Tensor } from "./gpu/tensor.ts";
+import { elementCount, requireOwnBuffer, type Tensor } from "./gpu/tensor.ts";
 import code from "./rms_norm.wgsl" with { type: "text" };
 
 const workgroupSize = 64;
@@ -28,13 +28,14 @@ function sizes(x: Tensor, weight: Tensor): { rows: number; columns: number } {
   return { rows: elementCount(x.shape) / columns, columns };
 }
 
-/** y = rmsNorm(x): x (…, C) f32, weight (C) f32, y like x; y may be x. */
+/** y = rmsNorm(x): x (…, C) f32, weight (C) f32, y like x and a tensor of its own. @throws {RangeError} */
 export function rmsNorm(
   gpu: Gpu,
   { x, weight, y }: { x: Tensor; weight: Tensor; y: Tensor },
   eps: number,
 ): void {
   const { rows, columns } = sizes(x, weight);
+  requireOwnBuffer(y, x, weight);
   gpu.run(forward, [x, weight, y], gpu.grid(Math.ceil(rows / workgroupSize)), [
     rows,
     columns,
@@ -43,7 +44,11 @@ export function rmsNorm(
   ]);
 }
 
-/** dx of rmsNorm, from its input x (…, C) and dy like x; added to dx when `accumulate`. */
+/**
+ * dx of rmsNorm, from its input x (…, C) and dy like x; added to dx, a tensor of its own, when
+ * `accumulate`.
+ * @throws {RangeError}
+ */
 export function rmsNormBackward(
   gpu: Gpu,
   { x, weight, dy, dx }: { x: Tensor; weight: Tensor; dy: Tensor; dx: Tensor },
@@ -51,6 +56,7 @@ export function rmsNormBackward(
   accumulate = false,
 ): void {
   const { rows, columns } = sizes(x, weight);
+  requireOwnBuffer(dx, x, weight, dy);
   gpu.run(backward, [x, weight, dy, dx], gpu.grid(Math.ceil(rows / workgroupSize)), [
     rows,
     columns,

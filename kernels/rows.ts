@@ -3,7 +3,7 @@
 
 import type { Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
-import { elementCount, type Tensor } from "./gpu/tensor.ts";
+import { elementCount, requireOwnBuffer, type Tensor } from "./gpu/tensor.ts";
 import index from "./index.wgsl" with { type: "text" };
 import code from "./rows.wgsl" with { type: "text" };
 
@@ -17,22 +17,28 @@ const kernel = (entryPoint: string): Kernel => ({
 const gather = kernel("gather");
 const scatter = kernel("scatter");
 
-/** y (M, C) = rows `numbers` (M) u32 of x (T, C) f32. */
+/** y (M, C) = rows `numbers` (M) u32 of x (T, C) f32; y is a tensor of its own. @throws {RangeError} */
 export function gatherRows(
   gpu: Gpu,
   { x, numbers, y }: { x: Tensor; numbers: Tensor; y: Tensor },
 ): void {
   const count = elementCount(y.shape) / 4;
   const columns = y.shape[y.shape.length - 1] / 4;
+  requireOwnBuffer(y, x);
   gpu.run(gather, [x, numbers, y], gpu.grid(Math.ceil(count / workgroupSize)), [count, columns]);
 }
 
-/** Writes x (M, C) to rows `numbers` (M) u32 of y (T, C) f32; the other rows stay as they are. */
+/**
+ * Writes x (M, C) to rows `numbers` (M) u32 of y (T, C) f32, a tensor of its own; the other rows stay
+ * as they are.
+ * @throws {RangeError}
+ */
 export function scatterRows(
   gpu: Gpu,
   { x, numbers, y }: { x: Tensor; numbers: Tensor; y: Tensor },
 ): void {
   const count = elementCount(x.shape) / 4;
   const columns = x.shape[x.shape.length - 1] / 4;
+  requireOwnBuffer(y, x);
   gpu.run(scatter, [x, numbers, y], gpu.grid(Math.ceil(count / workgroupSize)), [count, columns]);
 }

@@ -3,7 +3,7 @@
 
 import type { Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
-import { elementCount, type Tensor } from "./gpu/tensor.ts";
+import { elementCount, requireOwnBuffer, type Tensor } from "./gpu/tensor.ts";
 import index from "./index.wgsl" with { type: "text" };
 import code from "./swiglu.wgsl" with { type: "text" };
 
@@ -17,9 +17,10 @@ const kernel = (entryPoint: string): Kernel => ({
 const forward = kernel("forward");
 const backward = kernel("backward");
 
-/** y = silu(gate) * up: all (T, F) f32, F a multiple of 4. */
+/** y = silu(gate) * up: all (T, F) f32, F a multiple of 4; y is a tensor of its own. @throws {RangeError} */
 export function swiglu(gpu: Gpu, { gate, up, y }: { gate: Tensor; up: Tensor; y: Tensor }): void {
   const count = elementCount(gate.shape) / 4;
+  requireOwnBuffer(y, gate, up);
   gpu.run(forward, [gate, up, y], gpu.grid(Math.ceil(count / workgroupSize)), [count]);
 }
 

@@ -78,6 +78,21 @@ export function rows(tensor: Tensor, first: number, count: number, alignment = 2
   };
 }
 
+/**
+ * WebGPU refuses a dispatch that reads one buffer and writes another range of it, or the same, and
+ * that ends the device; so it is asked before.
+ * @throws {RangeError} when `output` lies in the buffer of an input.
+ */
+export function requireOwnBuffer(output: Tensor, ...inputs: Tensor[]): void {
+  for (const { label, storage } of inputs) {
+    if (storage !== output.storage) continue;
+    throw new RangeError(
+      `Cannot write ${output.label} into the buffer of ${label}, which the same dispatch reads: ` +
+        "allocate a tensor for it",
+    );
+  }
+}
+
 /** The same range under another shape of as many elements. */
 export function reshape(tensor: Tensor, shape: readonly number[]): Tensor {
   if (elementCount(shape) !== elementCount(tensor.shape)) {
