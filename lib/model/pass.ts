@@ -30,7 +30,6 @@ import type { ModelConfig } from "./config.ts";
 import { type Decoder, reserveRope } from "./decoder.ts";
 import { head, headChunkRows } from "./head.ts";
 
-/** Past this, activations are computed again in the backward. */
 const keepActivationBytes = 384 * 2 ** 20;
 
 /** A packed batch on the GPU: T tokens, M of them scored. */
@@ -131,10 +130,12 @@ export function pass(
   gpu: Gpu,
   { decoder, adapter }: Policy,
   { batch, values }: { batch: DeviceBatch; values: Tensor },
-  { objective, dropout = null, temperature = 1 }: {
+  { objective, dropout = null, temperature = 1, keepBytes = keepActivationBytes }: {
     objective?: Objective;
     dropout?: LoraDropout | null;
     temperature?: number;
+    /** Activations past this are computed again in the backward. */
+    keepBytes?: number;
   } = {},
 ): void {
   const context: BlockContext = { gpu, decoder, adapter, dropout, positions: batch.positions };
@@ -142,7 +143,7 @@ export function pass(
   const attend: Attend = (_, q, k, v, y) =>
     attention(gpu, { q, k, v, y, segments: batch.segments, workspace });
   if (objective) {
-    const kept = forwardKeeping(context, batch, attend);
+    const kept = forwardKeeping(context, batch, attend, keepBytes);
     const dx = gpu.tensor("pass.dx", kept.x.shape);
     head(gpu, decoder, { x: kept.x, scored: batch.scored, values }, {
       temperature,
@@ -167,9 +168,14 @@ interface Kept {
   activations: BlockActivations[] | null;
 }
 
-function forwardKeeping(context: BlockContext, batch: DeviceBatch, attend: Attend): Kept {
+function forwardKeeping(
+  context: BlockContext,
+  batch: DeviceBatch,
+  attend: Attend,
+  keepBytes: number,
+): Kept {
   const { config } = context.decoder;
-  const all = blockActivationBytes(config, batch.T) * config.layers <= keepActivationBytes;
+  const all = blockActivationBytes(config, batch.T) * config.layers <= keepBytes;
   const inputs: Tensor[] = [];
   const activations: BlockActivations[] | null = all ? [] : null;
   const x = forward(context, batch.tokens, attend, (input, made) => {
@@ -203,7 +209,10 @@ function backward(
       layer,
       { x, dx, activations },
       (_, qkv, dy, gradients) =>
-        attentionBackward(gpu, { ...qkv, dy, ...gradients, segments, workspace }),
+        attentionBackward(gpu, { ...qkv, dy, ...gradients, segments, workspace }, {
+          // The workspace holds this block's probabilities: computed again just now, or last of all.
+          fresh: known === undefined || layer === decoder.config.layers - 1,
+        }),
     );
     releaseActivations(gpu, activations);
     gpu.release(x);
