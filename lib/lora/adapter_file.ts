@@ -2,8 +2,9 @@
 // is written as an ordinary LoRA of rank 2r against the untouched base, B A - B0 A0 = [B -B0] [A; A0],
 // so that every tool reads it; `lorapar.json` beside it says so, and training goes on from the halves.
 
-import { InvalidFile, InvalidRequest } from "../errors.ts";
+import { InvalidFile } from "../errors.ts";
 import type { ModelConfig, Projection } from "../model/config.ts";
+import { isFile, readJsonObject } from "../model/positioned_file.ts";
 import { type LoraLayout, loraLayout, loraScale } from "./layout.ts";
 import { type PeftTensor, readPeftAdapter, writePeftAdapter } from "./peft.ts";
 
@@ -81,9 +82,15 @@ function besides(
   return both;
 }
 
-/** Reads a PEFT folder for a base. @throws {InvalidFile} when it does not fit the base. */
+/** Reads a PEFT folder for a base. @throws {InvalidFile} when it does not fit the base or our kernels. */
 export function readAdapter(folder: string, config: ModelConfig): AdapterFile {
   const { settings: peft, tensors } = readPeftAdapter(folder);
+  if (peft.r % 4 !== 0) {
+    throw new InvalidFile(
+      `Cannot use the adapter in ${folder}: its rank r is ${peft.r}, only multiples of 4 are computed here`,
+      "model",
+    );
+  }
   const settings: AdapterSettings = {
     r: peft.r,
     lora_alpha: peft.loraAlpha,
@@ -123,6 +130,12 @@ export function readTrainableAdapter(folder: string, config: ModelConfig): Adapt
   const whole = readAdapter(folder, config);
   const note = readNote(folder);
   if (!note?.pissa_doubled_rank) return whole;
+  if (2 * note.r !== whole.settings.r) {
+    throw new InvalidFile(
+      `Cannot use ${folder}/${noteName}: it says rank ${note.r} was doubled, the adapter has ${whole.settings.r}`,
+      "model",
+    );
+  }
   const settings = { ...whole.settings, r: note.r, lora_alpha: note.lora_alpha };
   const layout = loraLayout(config, settings);
   const phi = new Float32Array(layout.elements);
@@ -143,13 +156,20 @@ export function readTrainableAdapter(folder: string, config: ModelConfig): Adapt
   return { settings, layout, phi, residual, scale: loraScale(settings) };
 }
 
+/** Our note beside an adapter, or null when another tool wrote it. @throws {InvalidFile} when it lies. */
 function readNote(
   folder: string,
 ): { pissa_doubled_rank: boolean; r: number; lora_alpha: number } | null {
-  try {
-    return JSON.parse(Deno.readTextFileSync(`${folder}/${noteName}`));
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return null;
-    throw new InvalidRequest(`Cannot read ${folder}/${noteName}: ${(error as Error).message}`);
+  const path = `${folder}/${noteName}`;
+  if (!isFile(path)) return null;
+  const { pissa_doubled_rank, r, lora_alpha } = readJsonObject(path);
+  if (
+    typeof pissa_doubled_rank !== "boolean" || typeof r !== "number" ||
+    typeof lora_alpha !== "number"
+  ) {
+    throw new InvalidFile(
+      `Cannot use ${path}: wanted pissa_doubled_rank, r and lora_alpha as lorapar writes them`,
+    );
   }
+  return { pissa_doubled_rank, r, lora_alpha };
 }

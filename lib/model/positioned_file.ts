@@ -1,8 +1,13 @@
-// A file read by position, so that weights are never held whole. Every read is checked against
-// the file's size before memory is taken; the reads themselves block (they run in the Worker),
-// which keeps two readers of one file from moving each other's position.
+// Files of a model or adapter: weights read by position, so that they are never held whole, and small
+// files read at once. Every read is checked against the file's size before memory is taken; the reads
+// themselves block (they run in a Worker), which keeps two readers of one file from moving each other's
+// position. Whatever is no regular file is refused before it is opened: opening a FIFO blocks for ever.
 
 import { InvalidFile } from "../errors.ts";
+import { parseJson } from "../json_text.ts";
+
+/** The most bytes of a config, an index or a template; those of released models have kilobytes. */
+const maxSmallFileBytes = 4 * 2 ** 20;
 
 /** An open file of known size. */
 export class PositionedFile {
@@ -14,18 +19,13 @@ export class PositionedFile {
 
   /** Opens a regular file for reading. @throws {InvalidFile} when it is missing or not a file. */
   static open(path: string): PositionedFile {
-    let file: Deno.FsFile;
     try {
-      file = Deno.openSync(path, { read: true });
+      const sizeBytes = regularFileSize(path);
+      return new PositionedFile(path, sizeBytes, Deno.openSync(path, { read: true }));
     } catch (error) {
+      if (error instanceof InvalidFile) throw error;
       throw new InvalidFile(`Cannot open ${path}: ${reason(error)}`);
     }
-    const info = file.statSync();
-    if (!info.isFile) {
-      file.close();
-      throw new InvalidFile(`Cannot open ${path}: it is not a regular file`);
-    }
-    return new PositionedFile(path, info.size, file);
   }
 
   /** `length` bytes from `offset`, in a buffer of their own. @throws {InvalidFile} past the end. */
@@ -54,13 +54,19 @@ export class PositionedFile {
   }
 }
 
-/** The JSON object in a file. @throws {InvalidFile} when it is missing or no JSON object. */
-export function readJsonObject(path: string): Record<string, unknown> {
-  const text = readTextIfPresent(path);
+/**
+ * The JSON object in a file of at most `maxBytes`.
+ * @throws {InvalidFile} when it is missing, too large, nested too deep or no JSON object
+ */
+export function readJsonObject(
+  path: string,
+  maxBytes = maxSmallFileBytes,
+): Record<string, unknown> {
+  const text = readTextIfPresent(path, maxBytes);
   if (text === null) throw new InvalidFile(`Cannot open ${path}: no such file`);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseJson(text);
   } catch (error) {
     throw new InvalidFile(`Cannot read ${path} as JSON: ${reason(error)}`);
   }
@@ -70,22 +76,48 @@ export function readJsonObject(path: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** The text of a file, or null when there is none. @throws {InvalidFile} when it cannot be read. */
-export function readTextIfPresent(path: string): string | null {
+/**
+ * The text of a file of at most `maxBytes`, or null when there is none.
+ * @throws {InvalidFile} when it cannot be read, is too large or is not UTF-8
+ */
+export function readTextIfPresent(path: string, maxBytes = maxSmallFileBytes): string | null {
   try {
-    return Deno.readTextFileSync(path);
+    const sizeBytes = regularFileSize(path);
+    if (sizeBytes > maxBytes) {
+      throw new InvalidFile(
+        `Cannot read ${path}: it has ${sizeBytes} bytes, at most ${maxBytes} are read of such a file`,
+      );
+    }
+    return new TextDecoder("utf-8", { fatal: true }).decode(Deno.readFileSync(path));
   } catch (error) {
+    if (error instanceof InvalidFile) throw error;
     if (error instanceof Deno.errors.NotFound) return null;
-    throw new InvalidFile(`Cannot read ${path}: ${reason(error)}`);
+    const found = error instanceof TypeError ? "its text is not UTF-8" : reason(error);
+    throw new InvalidFile(`Cannot read ${path}: ${found}`);
   }
 }
 
-/** Whether a file is there. */
+/** Bytes of a regular file. @throws {InvalidFile} when it is of another kind; what `Deno.statSync` throws */
+function regularFileSize(path: string): number {
+  const info = Deno.statSync(path);
+  if (!info.isFile) {
+    const kind = info.isDirectory ? "a folder" : info.isFifo ? "a FIFO" : "a device or socket";
+    throw new InvalidFile(`Cannot open ${path}: it is ${kind}, wanted a regular file`);
+  }
+  return info.size;
+}
+
+/** Whether a regular file is there. */
 export function isFile(path: string): boolean {
+  return fileSize(path) !== null;
+}
+
+/** Bytes of a regular file, or null when there is none that can be looked at. */
+export function fileSize(path: string): number | null {
   try {
-    return Deno.statSync(path).isFile;
+    return regularFileSize(path);
   } catch {
-    return false;
+    return null;
   }
 }
 
