@@ -55,11 +55,34 @@ export function parseHfConfig(json: Json, generation: Json | null, where: string
   return config;
 }
 
+/** Beyond any model of the family; a lying size ends here and not in a loop or an allocation. */
+const largest = {
+  vocabSize: 2 ** 24,
+  hiddenSize: 2 ** 18,
+  intermediateSize: 2 ** 20,
+  layers: 1000,
+  heads: 4096,
+  kvHeads: 4096,
+  headSize: 4096,
+  maxPositions: 2 ** 27,
+} as const;
+
+const sizeNames: Record<keyof typeof largest, string> = {
+  vocabSize: "vocabulary",
+  hiddenSize: "hidden size",
+  intermediateSize: "intermediate size",
+  layers: "number of layers",
+  heads: "number of heads",
+  kvHeads: "number of key/value heads",
+  headSize: "head size",
+  maxPositions: "number of positions",
+};
+
 /** Relations between sizes that hold for every source. @throws {InvalidFile} naming the first that fails. */
 export function checkConfig(config: ModelConfig, where: string): void {
   const fail = (found: string) =>
     new InvalidFile(`Cannot use the model sizes of ${where}: ${found}`);
-  const { heads, kvHeads, headSize, layers, maxPositions, vocabSize } = config;
+  const { heads, kvHeads, headSize, vocabSize } = config;
   if (!Number.isInteger(headSize)) {
     throw fail(`hidden size ${config.hiddenSize} does not divide by ${heads} heads`);
   }
@@ -67,12 +90,21 @@ export function checkConfig(config: ModelConfig, where: string): void {
   if (heads % kvHeads !== 0) {
     throw fail(`${heads} heads cannot share ${kvHeads} key/value heads evenly`);
   }
-  // Beyond any model of the family; a lying count ends here and not in a loop or an allocation.
-  if (layers > 1000) throw fail(`${layers} layers, at most 1000 are taken`);
-  if (maxPositions > 2 ** 27) throw fail(`${maxPositions} positions, at most ${2 ** 27} are taken`);
-  if (vocabSize > 2 ** 24) throw fail(`a vocabulary of ${vocabSize}, at most ${2 ** 24} are taken`);
+  for (const name of Object.keys(largest) as (keyof typeof largest)[]) {
+    if (config[name] > largest[name]) {
+      throw fail(`its ${sizeNames[name]} is ${config[name]}, at most ${largest[name]} is taken`);
+    }
+  }
+  // The vocabulary is padded when it is loaded (decoder.ts); padding these would change norms and RoPE.
+  for (const name of ["hiddenSize", "intermediateSize", "headSize"] as const) {
+    if (config[name] % 4 !== 0) {
+      throw fail(
+        `its ${sizeNames[name]} is ${config[name]}, only multiples of 4 are computed here`,
+      );
+    }
+  }
   for (const token of [config.bosToken, ...config.eosTokens]) {
-    if (token !== null && token >= vocabSize) {
+    if (token !== null && !(Number.isInteger(token) && token >= 0 && token < vocabSize)) {
       throw fail(`special token ${token} lies outside the vocabulary of ${vocabSize}`);
     }
   }
@@ -193,6 +225,11 @@ function readEosTokens(
   return [...tokens];
 }
 
+/** Whether a value is a positive number that stays one as f32. */
+export function isPositive(value: unknown): value is number {
+  return typeof value === "number" && value >= 1e-37 && value <= 1e38;
+}
+
 /** Typed access to the fields of one JSON object, with the file's name in every message. */
 class Fields {
   constructor(private readonly json: Json, private readonly file: string) {}
@@ -206,12 +243,10 @@ class Fields {
     return value as number;
   }
 
-  /** A positive, finite number. */
+  /** A positive number that an f32 holds. */
   positive(name: string, fallback?: number): number {
     const value = this.json[name] ?? fallback;
-    if (typeof value !== "number" || !(value > 0 && value < Infinity)) {
-      throw this.wrong(name, "a positive number");
-    }
+    if (!isPositive(value)) throw this.wrong(name, "a positive number");
     return value;
   }
 
