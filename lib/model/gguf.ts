@@ -30,11 +30,18 @@ export interface GgufFile {
   close(): void;
 }
 
-/** Opens a file and checks its header and tensor table. @throws {InvalidFile} when it is truncated, lying or of a kind not read here */
-export function openGgufFile(path: string): GgufFile {
+/**
+ * Opens a file and checks its header and tensor table.
+ * @param skipLists leave out metadata that are long lists: tokens, merges, scores
+ * @throws {InvalidFile} when it is truncated, lying or of a kind not read here
+ */
+export function openGgufFile(
+  path: string,
+  { skipLists = false }: { skipLists?: boolean } = {},
+): GgufFile {
   const file = PositionedFile.open(path);
   try {
-    const { metadata, tensors } = parse(new Cursor(file));
+    const { metadata, tensors } = parse(new Cursor(file), skipLists);
     const readBytes = ({ begin, end }: GgufTensor) => file.read(begin, end - begin);
     return { path, metadata, tensors, readBytes, close: () => file.close() };
   } catch (error) {
@@ -45,6 +52,7 @@ export function openGgufFile(path: string): GgufFile {
 
 function parse(
   cursor: Cursor,
+  skipLists: boolean,
 ): { metadata: Map<string, GgufValue>; tensors: Map<string, GgufTensor> } {
   if (cursor.remaining < 24 || cursor.u32() !== 0x46554747) {
     throw cursor.error("it does not begin with GGUF; it is another kind of file");
@@ -65,7 +73,8 @@ function parse(
   for (let i = 0; i < fieldCount; i++) {
     const key = cursor.string("a metadata key");
     if (metadata.has(key)) throw cursor.error(`metadata field ${key} is there twice`);
-    metadata.set(key, readValue(cursor, key, cursor.u32(), 0));
+    const value = readValue(cursor, key, cursor.u32(), skipLists ? shortList : Infinity);
+    if (value !== null) metadata.set(key, value);
   }
   const splits = metadata.get("split.count");
   if (typeof splits === "number" && splits > 1) {
@@ -158,7 +167,20 @@ const numberArrays = [
 /** The least bytes a value of each metadata type takes. */
 const valueBytes = [1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8];
 
-function readValue(cursor: Cursor, key: string, type: number, depth: number): GgufValue {
+/** Entries of one list, tensors or fields: more than any vocabulary's. */
+const maxEntries = 2 ** 24;
+/** Bytes of a key, a token or a template. */
+const maxStringBytes = 2 ** 22;
+/** A list with an entry for each layer is no longer than this. */
+const shortList = 1024;
+
+/** A value, or null for a list of more than `longest` entries, which is passed over. */
+function readValue(
+  cursor: Cursor,
+  key: string,
+  type: number,
+  longest: number,
+): GgufValue | null {
   switch (type) {
     case 0:
       return cursor.u8();
@@ -179,7 +201,7 @@ function readValue(cursor: Cursor, key: string, type: number, depth: number): Gg
     case 8:
       return cursor.string(key);
     case 9:
-      return readArray(cursor, key, depth);
+      return readArray(cursor, key, longest, 0);
     case 10:
       return cursor.u64();
     case 11:
@@ -191,19 +213,36 @@ function readValue(cursor: Cursor, key: string, type: number, depth: number): Gg
   }
 }
 
-function readArray(cursor: Cursor, key: string, depth: number): GgufArray {
+function readArray(
+  cursor: Cursor,
+  key: string,
+  longest: number,
+  depth: number,
+): GgufArray | null {
   const type = cursor.u32();
   if (type > 12) throw cursor.error(`metadata field ${key} holds type ${type}, wanted 0 to 12`);
   if (depth > 2) {
     throw cursor.error(`metadata field ${key} is nested ${depth + 1} deep, at most 3 are read`);
   }
   const count = cursor.count(`entries of ${key}`, valueBytes[type]);
+  if (count > longest) {
+    skipEntries(cursor, key, type, count);
+    return null;
+  }
   if (type === 8) return Array.from({ length: count }, () => cursor.string(key));
-  if (type === 9) return Array.from({ length: count }, () => readArray(cursor, key, depth + 1));
+  if (type === 9) {
+    return Array.from({ length: count }, () => readArray(cursor, key, Infinity, depth + 1)!);
+  }
   // As wide as in the file, so that a lying count takes no more memory than the file has bytes.
   const numbers = new (numberArrays[type] ?? Float64Array)(count);
-  for (let i = 0; i < count; i++) numbers[i] = Number(readValue(cursor, key, type, depth));
+  for (let i = 0; i < count; i++) numbers[i] = Number(readValue(cursor, key, type, longest));
   return numbers;
+}
+
+function skipEntries(cursor: Cursor, key: string, type: number, count: number): void {
+  if (type === 9) throw cursor.error(`metadata field ${key} holds ${count} lists, at most 1024`);
+  if (type !== 8) return cursor.skip(count * valueBytes[type]);
+  for (let i = 0; i < count; i++) cursor.skip(cursor.count(`bytes of ${key}`, 1, maxStringBytes));
 }
 
 /** Reads a file from its start in pieces; every read past the end is an InvalidFile. */
@@ -265,8 +304,9 @@ class Cursor {
   }
 
   /** A u64 that counts things of at least `leastBytes` each, which must still fit in the file. */
-  count(things: string, leastBytes: number): number {
+  count(things: string, leastBytes: number, most = maxEntries): number {
     const count = this.u64();
+    if (count > most) throw this.error(`it claims ${count} ${things}, at most ${most} are read`);
     if (count * leastBytes > this.remaining) {
       throw this.error(
         `it claims ${count} ${things}, the ${this.remaining} bytes left cannot hold them; it is truncated or damaged`,
@@ -275,8 +315,14 @@ class Cursor {
     return count;
   }
 
+  /** Passes over bytes; they are read only where what follows shares a piece with them. */
+  skip(length: number): void {
+    if (length > this.remaining) throw this.endsEarly();
+    this.position += length;
+  }
+
   string(what: string): string {
-    const length = this.count(`bytes of ${what}`, 1);
+    const length = this.count(`bytes of ${what}`, 1, maxStringBytes);
     const at = this.take(length);
     return decoder.decode(this.piece.subarray(at, at + length));
   }
@@ -285,11 +331,13 @@ class Cursor {
     return new InvalidFile(`Cannot read ${this.file.path} as GGUF: ${found}`);
   }
 
+  private endsEarly(): InvalidFile {
+    return this.error("its header ends in the middle of a value; it is truncated, copy it again");
+  }
+
   /** Moves on by `length` bytes; returns where they begin in `piece`. */
   private take(length: number): number {
-    if (length > this.remaining) {
-      throw this.error(`its header ends in the middle of a value; it is truncated, copy it again`);
-    }
+    if (length > this.remaining) throw this.endsEarly();
     const at = this.position - this.pieceStart;
     this.position += length;
     if (at + length <= this.piece.byteLength) return at;

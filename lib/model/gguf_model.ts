@@ -9,9 +9,9 @@ import type { LinearRopeScaling, Llama3RopeScaling, ModelConfig } from "./config
 import { floatBytes, toFloat32 } from "./floats.ts";
 import { type GgufFile, type GgufTensor, openGgufFile } from "./gguf.ts";
 import { expandTensor } from "./gguf_blocks.ts";
-import { ggufTokenizerParts } from "./gguf_tokenizer.ts";
-import { checkConfig } from "./hf_config.ts";
-import { modelSource, type UnreadTensor } from "./model_source.ts";
+import { ggufTokenizerKind, ggufTokenizerParts } from "./gguf_tokenizer.ts";
+import { checkConfig, isPositive } from "./hf_config.ts";
+import { computedTensors, modelSource, type UnreadTensor } from "./model_source.ts";
 import type { ModelSource, StoredTensor } from "./source.ts";
 import { ChatTokenizer } from "./tokenizer.ts";
 
@@ -25,6 +25,22 @@ export function openGgufModel(path: string): ModelSource {
   } catch (error) {
     file.close();
     throw error;
+  }
+}
+
+/**
+ * Checks what a .gguf file says of itself: sizes, tensors and the kind of its tokenizer. Its tokens are
+ * passed over, so it takes milliseconds.
+ * @throws {InvalidFile} as `openGgufModel`, but for what is wrong inside the tokenizer
+ */
+export function checkGgufModel(path: string): void {
+  const file = openGgufFile(path, { skipLists: true });
+  try {
+    const config = ggufConfig(file);
+    ggufTokenizerKind(file.metadata, path);
+    computedTensors(config, tensorsOf(file, config), path);
+  } finally {
+    file.close();
   }
 }
 
@@ -48,9 +64,11 @@ export function ggufConfig(file: GgufFile): ModelConfig {
   if (!embedding) throw fields.error("tensor token_embd.weight is missing");
   const hiddenSize = fields.size("embedding_length");
   const heads = fields.size("attention.head_count");
-  const headSize = fields.size("attention.key_length", hiddenSize / heads);
+  const headSize = fields.get("attention.key_length") === undefined
+    ? hiddenSize / heads
+    : fields.size("attention.key_length");
   for (const name of ["attention.value_length", "rope.dimension_count"]) {
-    if (fields.size(name, headSize) !== headSize) {
+    if (fields.get(name) !== undefined && fields.size(name) !== headSize) {
       throw fields.error(
         `${name} is ${
           fields.size(name)
@@ -247,9 +265,7 @@ class ModelFields {
 
   positive(name: string, fallback?: number): number {
     const value = this.get(name) ?? fallback;
-    if (typeof value !== "number" || !(value > 0 && value < Infinity)) {
-      throw this.wrong(name, "a positive number");
-    }
+    if (!isPositive(value)) throw this.wrong(name, "a positive number");
     return value;
   }
 

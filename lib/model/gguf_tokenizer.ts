@@ -20,7 +20,8 @@ function splitPattern(numbers: string): string {
   return `${contractions}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${numbers}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
 }
 
-interface Split {
+/** How a byte-level tokenizer cuts text before merging. */
+export interface Split {
   /** Applied in turn; each match is a piece of its own. */
   patterns: string[];
   normalizer: Json | null;
@@ -58,7 +59,6 @@ const splits: Record<string, Split> = {
  */
 export function ggufTokenizerParts(metadata: Metadata, where: string): TokenizerParts {
   const fields = new TokenizerFields(metadata, where);
-  const model = metadata.get("tokenizer.ggml.model");
   const tokens = fields.strings("tokens");
   const types = fields.numbers("token_type", tokens.length);
   const vocab: Record<string, number> = Object.create(null);
@@ -70,35 +70,15 @@ export function ggufTokenizerParts(metadata: Metadata, where: string): Tokenizer
     const id = fields.tokenId(`${field}_token_id`, tokens.length);
     if (id !== null) specialTokens[`${name}_token`] = tokens[id];
   }
-  let parts: Json;
-  let addBos: boolean;
-  if (model === "gpt2") {
-    const pre = metadata.get("tokenizer.ggml.pre") ?? "default";
-    if (typeof pre !== "string" || !Object.hasOwn(splits, pre)) {
-      throw fields.error(
-        `tokenizer.ggml.pre is ${JSON.stringify(pre)}, wanted one of ${
-          Object.keys(splits).join(", ")
-        }; use the model's Hugging Face folder`,
-      );
-    }
-    addBos = splits[pre].addBos;
-    parts = byteLevelBpe(vocab, fields.strings("merges"), splits[pre]);
-  } else if (model === "llama") {
-    addBos = true;
-    parts = sentencePieceBpe(
-      tokens,
-      fields.numbers("scores", tokens.length),
-      vocab,
-      specialTokens.unk_token ?? null,
-      metadata.get("tokenizer.ggml.add_space_prefix") !== false,
-    );
-  } else {
-    throw fields.error(
-      `tokenizer.ggml.model is ${
-        JSON.stringify(model)
-      }, wanted gpt2 or llama; use the model's Hugging Face folder`,
-    );
-  }
+  const split = ggufTokenizerKind(metadata, where);
+  const parts = split ? byteLevelBpe(vocab, fields.strings("merges"), split) : sentencePieceBpe(
+    tokens,
+    fields.numbers("scores", tokens.length),
+    vocab,
+    specialTokens.unk_token ?? null,
+    metadata.get("tokenizer.ggml.add_space_prefix") !== false,
+  );
+  const addBos = split ? split.addBos : true;
   const { bos_token: bos, eos_token: eos } = specialTokens;
   const template = metadata.get("tokenizer.chat_template");
   return {
@@ -115,6 +95,28 @@ export function ggufTokenizerParts(metadata: Metadata, where: string): Tokenizer
     chatTemplate: typeof template === "string" ? template : null,
     specialTokens,
   };
+}
+
+/**
+ * How a byte-level tokenizer splits text, or null for SentencePiece's kind.
+ * @throws {InvalidFile} when it is of a kind not read here
+ */
+export function ggufTokenizerKind(metadata: Metadata, where: string): Split | null {
+  const refuse = (name: string, wanted: string): never => {
+    throw new InvalidFile(
+      `Cannot use the tokenizer of ${where}: tokenizer.ggml.${name} is ${
+        JSON.stringify(metadata.get(`tokenizer.ggml.${name}`))
+      }, wanted ${wanted}; use the model's Hugging Face folder`,
+    );
+  };
+  const model = metadata.get("tokenizer.ggml.model");
+  if (model === "llama") return null;
+  if (model !== "gpt2") return refuse("model", "gpt2 or llama");
+  const pre = metadata.get("tokenizer.ggml.pre") ?? "default";
+  if (typeof pre !== "string" || !Object.hasOwn(splits, pre)) {
+    return refuse("pre", `one of ${Object.keys(splits).join(", ")}`);
+  }
+  return splits[pre];
 }
 
 /** Control tokens (type 3) and the unknown token (2) are special, user-defined ones (4) only added. */

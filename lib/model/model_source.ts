@@ -40,17 +40,14 @@ export interface UnreadTensor {
 }
 
 /**
- * Joins a config, a tokenizer and the tensors found into a source; tensors come in the order of the
- * forward pass, and `read` refuses NaN and Inf.
- * @throws {InvalidFile} when a tensor is missing, has another shape, or would be ignored
+ * The tensors found that the model computes with, in the order of the forward pass.
+ * @throws {InvalidFile} when one is missing, has another shape, or would be ignored
  */
-export function modelSource(
+export function computedTensors(
   config: ModelConfig,
-  tokenizer: ModelSource["tokenizer"],
   found: ReadonlyMap<string, UnreadTensor>,
   where: string,
-  close: () => void,
-): ModelSource {
+): Map<string, UnreadTensor> {
   const wanted = modelTensors(config);
   const tensors = new Map<string, UnreadTensor>();
   for (const [name, shape] of wanted) {
@@ -78,6 +75,21 @@ export function modelSource(
       );
     }
   }
+  return tensors;
+}
+
+/**
+ * Joins a config, a tokenizer and the tensors found into a source; `read` refuses NaN and Inf.
+ * @throws {InvalidFile} as `computedTensors`
+ */
+export function modelSource(
+  config: ModelConfig,
+  tokenizer: ModelSource["tokenizer"],
+  found: ReadonlyMap<string, UnreadTensor>,
+  where: string,
+  close: () => void,
+): ModelSource {
+  const tensors = computedTensors(config, found, where);
   // The tokenizer's own end counts as one of the model's.
   const complete = { ...config, eosTokens: [...tokenizer.eosTokens] };
   const read = (name: string): Promise<StoredTensor> =>

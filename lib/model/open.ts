@@ -2,13 +2,14 @@
 // names. Nothing of the weights is read before the caller asks for a tensor.
 
 import { InvalidFile } from "../errors.ts";
+import type { ModelConfig } from "./config.ts";
 import { openGgufModel } from "./gguf_model.ts";
 import { parseHfConfig } from "./hf_config.ts";
-import { modelSource, type UnreadTensor } from "./model_source.ts";
+import { computedTensors, modelSource, type UnreadTensor } from "./model_source.ts";
 import { isFile, readJsonObject, reason } from "./positioned_file.ts";
 import { floatType, openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 import type { ModelSource } from "./source.ts";
-import { readHfTokenizer } from "./tokenizer.ts";
+import { checkTokenizerFile, readHfTokenizer } from "./tokenizer.ts";
 
 /**
  * Opens a Hugging Face folder or a .gguf file without reading its weights.
@@ -24,23 +25,60 @@ export async function openModel(path: string): Promise<ModelSource> {
  * @throws {InvalidFile} as `openModel`
  */
 export function openHfFolder(folder: string, readTokenizer = readHfTokenizer): ModelSource {
+  const config = readHfConfig(folder);
+  const tokenizer = readTokenizer(folder, config);
+  const { tensors, close } = openShards(folder);
+  try {
+    return modelSource(config, tokenizer, tensors, folder, close);
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/**
+ * Checks a Hugging Face folder without reading its tokenizer, which may take a second.
+ * @throws {InvalidFile} as `openModel`, but for what is wrong inside tokenizer.json
+ */
+export function checkHfFolder(folder: string): void {
+  const config = readHfConfig(folder);
+  checkTokenizerFile(folder);
+  const { tensors, close } = openShards(folder);
+  try {
+    computedTensors(config, tensors, folder);
+  } finally {
+    close();
+  }
+}
+
+function readHfConfig(folder: string): ModelConfig {
   const json = readJsonObject(`${folder}/config.json`);
   const generationPath = `${folder}/generation_config.json`;
   const generation = isFile(generationPath) ? readJsonObject(generationPath) : null;
-  const config = parseHfConfig(json, generation, folder);
-  const tokenizer = readTokenizer(folder, config);
+  return parseHfConfig(json, generation, folder);
+}
+
+interface Shards {
+  tensors: Map<string, UnreadTensor>;
+  close(): void;
+}
+
+function openShards(folder: string): Shards {
   const shards: SafetensorsFile[] = [];
   const close = () => {
     for (const shard of shards.splice(0)) shard.close();
   };
   try {
     for (const name of shardNames(folder)) shards.push(openSafetensors(`${folder}/${name}`));
-    return modelSource(config, tokenizer, tensorsOf(shards), folder, close);
+    return { tensors: tensorsOf(shards), close };
   } catch (error) {
     close();
     throw error;
   }
 }
+
+/** All are open at once, and a process that runs out of file descriptors ends. */
+const maxShards = 512;
 
 function shardNames(folder: string): string[] {
   if (isFile(`${folder}/model.safetensors`)) return ["model.safetensors"];
@@ -51,7 +89,10 @@ function shardNames(folder: string): string[] {
     );
   }
   const map = readJsonObject(indexPath).weight_map;
-  const names = [...new Set(Object.values((map ?? {}) as Record<string, unknown>))];
+  if (typeof map !== "object" || map === null || Array.isArray(map)) {
+    throw new InvalidFile(`Cannot use ${indexPath}: it has no weight_map of names to files`);
+  }
+  const names = [...new Set<unknown>(Object.values(map))];
   for (const name of names) {
     if (typeof name !== "string" || !/^[^/\\]+\.safetensors$/.test(name)) {
       throw new InvalidFile(
@@ -61,7 +102,11 @@ function shardNames(folder: string): string[] {
       );
     }
   }
-  if (names.length === 0) throw new InvalidFile(`Cannot use ${indexPath}: its weight_map is empty`);
+  if (names.length === 0 || names.length > maxShards) {
+    throw new InvalidFile(
+      `Cannot use ${indexPath}: its weight_map names ${names.length} files, wanted 1 to ${maxShards}`,
+    );
+  }
   return names as string[];
 }
 

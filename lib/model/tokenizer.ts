@@ -13,7 +13,7 @@ import {
   plainChatRenderer,
 } from "./chat_template.ts";
 import type { ModelConfig } from "./config.ts";
-import { isFile, readJsonObject, readTextIfPresent, reason } from "./positioned_file.ts";
+import { fileSize, isFile, readJsonObject, readTextIfPresent, reason } from "./positioned_file.ts";
 import { type CheckedTokenizerJson, checkTokenizerJson } from "./tokenizer_json.ts";
 
 type Json = Record<string, unknown>;
@@ -203,12 +203,8 @@ export function readHfTokenizer(
   folder: string,
   config: Pick<ModelConfig, "vocabSize" | "eosTokens">,
 ): ChatTokenizer {
-  if (!isFile(`${folder}/tokenizer.json`)) {
-    throw new InvalidFile(
-      `Cannot open the tokenizer of ${folder}: it has no tokenizer.json; save one there with AutoTokenizer.save_pretrained of Transformers`,
-    );
-  }
-  const tokenizer = readJsonObject(`${folder}/tokenizer.json`);
+  checkTokenizerFile(folder);
+  const tokenizer = readJsonObject(`${folder}/tokenizer.json`, maxTokenizerBytes);
   const optional = (name: string): Json =>
     isFile(`${folder}/${name}`) ? readJsonObject(`${folder}/${name}`) : {};
   const fields = { ...optional("special_tokens_map.json"), ...optional("tokenizer_config.json") };
@@ -221,6 +217,25 @@ export function readHfTokenizer(
   const chatTemplate = readTextIfPresent(`${folder}/chat_template.jinja`) ??
     namedTemplate(fields.chat_template);
   return new ChatTokenizer({ tokenizer, chatTemplate, specialTokens }, config, folder);
+}
+
+/** The largest of released models, of 256,000 tokens, has 35 MB. */
+const maxTokenizerBytes = 64 * 2 ** 20;
+
+/** That a folder has a tokenizer.json that may be read. @throws {InvalidFile} */
+export function checkTokenizerFile(folder: string): void {
+  const path = `${folder}/tokenizer.json`;
+  const sizeBytes = fileSize(path);
+  if (sizeBytes === null) {
+    throw new InvalidFile(
+      `Cannot open the tokenizer of ${folder}: it has no tokenizer.json; save one there with AutoTokenizer.save_pretrained of Transformers`,
+    );
+  }
+  if (sizeBytes > maxTokenizerBytes) {
+    throw new InvalidFile(
+      `Cannot read ${path}: it has ${sizeBytes} bytes, at most ${maxTokenizerBytes} are read of a tokenizer`,
+    );
+  }
 }
 
 /** The template itself, or the one named "default" of several. */

@@ -144,6 +144,11 @@ Deno.test("gguf: models that are not computed here are refused by name", () =>
     await refusedWith("sliding_window", { "llama.attention.sliding_window": { u32: 4096 } });
     await refusedWith("value_length", { "llama.attention.value_length": { u32: 8 } });
     await refusedWith("block_count", { "llama.block_count": { u32: 0 } });
+    await refusedWith("intermediate size is 150", { "llama.feed_forward_length": { u32: 150 } });
+    const { "llama.attention.key_length": _k, "llama.attention.value_length": _v, ...unsaid } =
+      fields;
+    const three = { "llama.attention.head_count": { u32: 3 } };
+    await refused(path, "8 does not divide by 3", { ...unsaid, ...three });
     await refusedWith("1000", { "llama.block_count": { u32: 4e9 } });
     await refusedWith("model.layers.2", { "llama.block_count": { u32: 3 } });
     await refusedWith("llama-gguf-split", { "split.count": { u32: 3 } });
