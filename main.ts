@@ -30,6 +30,24 @@ LORAPAR_MODELS, LORAPAR_API_KEY, and LORAPAR_LOG (debug, info, warning, error). 
 start at the folder you call from.
 `;
 
+/** @throws {Error} for an option that there is not, or one without its value. */
+function parseOptions(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        ...configOptions,
+        help: { type: "boolean", short: "h" },
+        version: { type: "boolean", short: "v" },
+      },
+    });
+  } catch (error) {
+    // Of the message only the first sentence; the rest explains how to write "--" in file names.
+    throw new Error(`${(error as Error).message.split(/\.\s/)[0]}. See --help.`);
+  }
+}
+
 /** Runs one command and answers the exit status. @throws {Error} whose message is for the user. */
 async function main(args: string[]): Promise<number> {
   const environment = Deno.env.toObject();
@@ -40,15 +58,7 @@ async function main(args: string[]): Promise<number> {
     await runDemo(rest, callerFolder(environment));
     return 0;
   }
-  const { values, positionals } = parseArgs({
-    args: rest,
-    allowPositionals: true,
-    options: {
-      ...configOptions,
-      help: { type: "boolean", short: "h" },
-      version: { type: "boolean", short: "v" },
-    },
-  });
+  const { values, positionals } = parseOptions(rest);
   if (values.help || values.version) {
     console.log(values.help ? help : project.version);
     return 0;

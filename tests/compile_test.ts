@@ -3,6 +3,7 @@
 
 import { Buffer } from "node:buffer";
 import { fileURLToPath } from "node:url";
+import { compileArguments, downloadAdvice } from "../tools/compile.ts";
 import { assert, assertStrictEquals } from "./asserts.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
@@ -15,14 +16,20 @@ function* files(folder: string, ending: RegExp): Generator<string> {
   }
 }
 
-Deno.test("compile packs the Worker, every kernel and the embedded models", async () => {
+Deno.test("compile without its download says what is missing and how to name it", () => {
+  const errors = "error: Writing deno compile executable\n  1: error sending request for url " +
+    "(https://dl.deno.land/release/v2.9.6/denort-x86_64-unknown-linux-gnu.zip): client error";
+  const advice = downloadAdvice(errors);
+  assert(/Cannot fetch denort-x86_64-unknown-linux-gnu\.zip/.test(`${advice}`), `${advice}`);
+  assert(/DENORT_BIN=/.test(`${advice}`));
+  assertStrictEquals(downloadAdvice("error: Module not found"), null);
+});
+
+Deno.test("compile packs the Worker, every kernel and the embedded models, and no test's package", async () => {
   const folder = await Deno.makeTempDir({ prefix: "lorapar-compile-" });
   try {
-    const tasks = JSON.parse(await Deno.readTextFile(`${root}/deno.json`)).tasks;
-    const args = String(tasks.compile).split(" ").slice(1);
-    args[args.indexOf("--output") + 1] = `${folder}/lorapar`;
     const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-      args,
+      args: compileArguments(["--output", `${folder}/lorapar`]),
       cwd: root,
       env: { DENORT_BIN: Deno.execPath(), NO_COLOR: "1" },
       stdout: "null",
@@ -45,6 +52,10 @@ Deno.test("compile packs the Worker, every kernel and the embedded models", asyn
         : bytes.subarray(bytes.length >> 1, (bytes.length >> 1) + 200);
       assert(packed.includes(part), `${path.slice(root.length)} is not packed`);
     }
+    // The errors list what is packed, package by package.
+    const listed = new TextDecoder().decode(stderr);
+    assert(listed.includes("hono/"), listed);
+    for (const name of ["openai/", "fast-check/"]) assert(!listed.includes(name), listed);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -1,6 +1,9 @@
 // The program itself, started as users start it: refusals, start, restart and stop by signal.
 // No request here needs the GPU.
 
+import { fileURLToPath } from "node:url";
+import { readConfig } from "../commands/settings.ts";
+import project from "../deno.json" with { type: "json" };
 import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
 
 const root = new URL("../", import.meta.url);
@@ -74,6 +77,10 @@ Deno.test("what cannot be run is refused in words, with status 1", async () => {
       /Cannot train on .*none\.jsonl/,
     ],
     [["fly"], {}, /Cannot run "fly"/],
+    [["--prot", "80"], {}, /^Unknown option '--prot'\. See --help\.$/m],
+    [["--port", "many"], {}, /Cannot accept "many" as "port"/],
+    [["--data"], {}, /'--data <value>' argument missing\. See --help\.$/m],
+    [["doctor", "--models", "nowhere"], {}, /Cannot look for models in \/.*\/nowhere: /],
   ];
   for (const [args, env, wanted] of refusals) {
     const { code, stderr } = await lorapar(args, env).output();
@@ -83,4 +90,54 @@ Deno.test("what cannot be run is refused in words, with status 1", async () => {
     assert(!/^\s+at .*main\.ts/m.test(text), `a stack trace: ${text}`);
   }
   await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("run answers as lorapar, from any folder, and prints nothing of its own", async () => {
+  const folder = await Deno.makeTempDir();
+  const run = async (...args: string[]) => {
+    const { code, stdout, stderr } = await new Deno.Command(fileURLToPath(new URL("run", root)), {
+      args,
+      cwd: folder,
+      stdout: "piped",
+      stderr: "piped",
+    }).output();
+    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+    return { code, stdout: text(stdout), stderr: text(stderr) };
+  };
+  try {
+    const help = await run("--help");
+    assertEquals([help.code, help.stderr], [0, ""]);
+    assert(help.stdout.startsWith("lorapar "), help.stdout);
+    const version = await run("--version");
+    assertEquals(version, { code: 0, stdout: `${project.version}\n`, stderr: "" });
+    const unknown = await run("fly");
+    assertEquals([unknown.code, unknown.stdout], [1, ""]);
+    assert(/Cannot run "fly"/.test(unknown.stderr), unknown.stderr);
+    // Relative paths start here, not in the repository.
+    await Deno.writeTextFile(`${folder}/settings.json`, '{"port": 70000}');
+    const wrong = await run("serve", "--config", "settings.json");
+    assert(/Cannot accept 70000 as "port"/.test(wrong.stderr), wrong.stderr);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("options go before the environment, relative folders start at the caller's", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const environment = {
+      PORT: "1",
+      HOST: "::1",
+      LORAPAR_DATA: "of_environment",
+      INIT_CWD: folder,
+    };
+    const config = readConfig({ port: "2", data: "of_options" }, environment);
+    assertEquals([config.port, config.host], [2, "::1"]);
+    // The tests run in the project's folder, as a task of Deno does.
+    assertStrictEquals(config.data, `${folder}/of_options`);
+    assertStrictEquals(readConfig({}, environment).data, `${folder}/of_environment`);
+    assertStrictEquals(readConfig({}, { ...environment, LORAPAR_DATA: "/there" }).data, "/there");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
 });
