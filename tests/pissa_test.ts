@@ -76,8 +76,8 @@ Deno.test("pissa: the exported adapter is the trained policy", async () => {
   const start = openSafetensors(await partitionPath(server, partition));
   for (const { adapter: id } of [still, moved]) {
     const folder = await adapterFolder(server, id);
-    const exported = readAdapter(folder, source.config);
-    const halves = readTrainableAdapter(folder, source.config);
+    const exported = readAdapter(folder, source);
+    const halves = readTrainableAdapter(folder, source);
     assertEquals([exported.layout.r, halves.layout.r], [2 * lora.r, lora.r]);
     for (const { name, offset, rows, columns } of halves.layout.tensors) {
       const initial = start.readFloat32(`${name}.initial`).data;

@@ -267,6 +267,8 @@ export function gpuModelLoader(gpu: Gpu): ModelLoader {
       const decoder = await loadDecoder(gpu, source, onProgress);
       try {
         await tuneDecoder(gpu, decoder);
+        // Now, because the files may be overwritten while the model is in use.
+        source.digest();
       } catch (error) {
         await destroyDecoder(gpu, decoder);
         throw error;

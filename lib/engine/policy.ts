@@ -20,7 +20,7 @@ export function withPolicy<T>(
   const { gpu, models, turns } = context;
   return models.with(reference.path, async ({ source, decoder }) => {
     if (!reference.adapterFolder) return await work({ source, decoder, adapter: null });
-    const { layout, phi, scale } = readAdapter(reference.adapterFolder, decoder.config);
+    const { layout, phi, scale } = readAdapter(reference.adapterFolder, source);
     const adapter = await turns.take(() =>
       Promise.resolve(uploadAdapter(gpu, layout, phi, { scale }))
     );

@@ -1,14 +1,27 @@
 // A trained adapter as a PEFT folder and back to the flat vector. An adapter that started from PiSSA
 // is written as an ordinary LoRA of rank 2r against the untouched base, B A - B0 A0 = [B -B0] [A; A0],
 // so that every tool reads it; `lorapar.json` beside it says so, and training goes on from the halves.
+// It also holds the digest of the base that the adapter was trained on, and another base is refused.
 
 import { InvalidFile } from "../errors.ts";
 import type { ModelConfig, Projection } from "../model/config.ts";
 import { isFile, readJsonObject } from "../model/positioned_file.ts";
+import type { ModelSource } from "../model/source.ts";
 import { type LoraLayout, loraLayout, loraScale } from "./layout.ts";
 import { type PeftTensor, readPeftAdapter, writePeftAdapter } from "./peft.ts";
 
 const noteName = "lorapar.json";
+
+/** What `lorapar.json` holds; adapters of other programs have none, older ones of ours no digest. */
+interface Note {
+  pissa_doubled_rank: boolean;
+  r: number;
+  lora_alpha: number;
+  base_digest?: string;
+}
+
+/** The base of an adapter: what its factors must fit, and which weights they were trained on. */
+export type AdapterBase = Pick<ModelSource, "config" | "digest">;
 
 export interface AdapterSettings {
   r: number;
@@ -27,10 +40,10 @@ export interface AdapterFile {
   scale: number;
 }
 
-/** Writes phi (and PiSSA's start, when there is one) as a PEFT folder. */
+/** Writes phi (and PiSSA's start, when there is one) as a PEFT folder for a base. */
 export async function writeAdapter(
   folder: string,
-  baseModel: string,
+  { name: baseModel, digest }: { name: string; digest: string },
   { settings, layout, phi, residual }: Omit<AdapterFile, "scale">,
   loraDropout: number,
 ): Promise<void> {
@@ -61,8 +74,16 @@ export async function writeAdapter(
     useRslora: settings.use_rslora,
     initLoraWeights: true,
   }, tensors);
-  const note = { format: 1, pissa_doubled_rank: doubled, r, lora_alpha: settings.lora_alpha };
-  await Deno.writeTextFile(`${folder}/${noteName}`, JSON.stringify(note, null, 2));
+  const note: Note = {
+    pissa_doubled_rank: doubled,
+    r,
+    lora_alpha: settings.lora_alpha,
+    base_digest: digest,
+  };
+  await Deno.writeTextFile(
+    `${folder}/${noteName}`,
+    JSON.stringify({ format: 1, ...note }, null, 2),
+  );
 }
 
 /** [B, -B0]: rows of B with those of the start, negated, behind them. */
@@ -82,8 +103,38 @@ function besides(
   return both;
 }
 
-/** Reads a PEFT folder for a base. @throws {InvalidFile} when it does not fit the base or our kernels. */
-export function readAdapter(folder: string, config: ModelConfig): AdapterFile {
+/**
+ * Reads a PEFT folder for a base.
+ * @throws {InvalidFile} when it does not fit the base or our kernels, or was trained on other weights
+ */
+export function readAdapter(folder: string, base: AdapterBase): AdapterFile {
+  requireBase(readNote(folder)?.base_digest, base, "adapter", "model");
+  return readFactors(folder, base.config);
+}
+
+/**
+ * Refuses what was made on other weights than a base has now; what records no digest is accepted.
+ * @throws {InvalidFile} code "base_changed"
+ */
+export function requireBase(
+  recorded: unknown,
+  base: AdapterBase,
+  what: "adapter" | "partition",
+  param: string,
+): void {
+  if (typeof recorded !== "string" || recorded === base.digest()) return;
+  throw new InvalidFile(
+    `Cannot use the ${what}: it was made on other weights than its base has now (digest ${
+      recorded.slice(0, 27)
+    }…, now ${
+      base.digest().slice(0, 27)
+    }…). Put the old files of the base back, or make a new ${what}.`,
+    param,
+    "base_changed",
+  );
+}
+
+function readFactors(folder: string, config: ModelConfig): AdapterFile {
   const { settings: peft, tensors } = readPeftAdapter(folder);
   if (peft.r % 4 !== 0) {
     throw new InvalidFile(
@@ -126,8 +177,8 @@ export function readAdapter(folder: string, config: ModelConfig): AdapterFile {
  * Reads a PEFT folder to train it further: an adapter of doubled rank comes as its trained half, with
  * PiSSA's start beside it.
  */
-export function readTrainableAdapter(folder: string, config: ModelConfig): AdapterFile {
-  const whole = readAdapter(folder, config);
+export function readTrainableAdapter(folder: string, base: AdapterBase): AdapterFile {
+  const whole = readAdapter(folder, base);
   const note = readNote(folder);
   if (!note?.pissa_doubled_rank) return whole;
   if (2 * note.r !== whole.settings.r) {
@@ -137,7 +188,7 @@ export function readTrainableAdapter(folder: string, config: ModelConfig): Adapt
     );
   }
   const settings = { ...whole.settings, r: note.r, lora_alpha: note.lora_alpha };
-  const layout = loraLayout(config, settings);
+  const layout = loraLayout(base.config, settings);
   const phi = new Float32Array(layout.elements);
   const residual = new Float32Array(layout.elements);
   layout.tensors.forEach(({ offset, rows, columns, matrix }, i) => {
@@ -157,19 +208,17 @@ export function readTrainableAdapter(folder: string, config: ModelConfig): Adapt
 }
 
 /** Our note beside an adapter, or null when another tool wrote it. @throws {InvalidFile} when it lies. */
-function readNote(
-  folder: string,
-): { pissa_doubled_rank: boolean; r: number; lora_alpha: number } | null {
+function readNote(folder: string): Note | null {
   const path = `${folder}/${noteName}`;
   if (!isFile(path)) return null;
-  const { pissa_doubled_rank, r, lora_alpha } = readJsonObject(path);
+  const { pissa_doubled_rank, r, lora_alpha, base_digest } = readJsonObject(path);
   if (
     typeof pissa_doubled_rank !== "boolean" || typeof r !== "number" ||
-    typeof lora_alpha !== "number"
+    typeof lora_alpha !== "number" || !["string", "undefined"].includes(typeof base_digest)
   ) {
     throw new InvalidFile(
-      `Cannot use ${path}: wanted pissa_doubled_rank, r and lora_alpha as lorapar writes them`,
+      `Cannot use ${path}: wanted pissa_doubled_rank, r, lora_alpha and base_digest as lorapar writes them`,
     );
   }
-  return { pissa_doubled_rank, r, lora_alpha };
+  return { pissa_doubled_rank, r, lora_alpha, base_digest: base_digest as string | undefined };
 }

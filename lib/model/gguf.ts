@@ -25,8 +25,8 @@ export interface GgufFile {
   path: string;
   metadata: ReadonlyMap<string, GgufValue>;
   tensors: ReadonlyMap<string, GgufTensor>;
-  /** The stored bytes of a tensor, blocks not yet expanded. */
-  readBytes(tensor: GgufTensor): Uint8Array<ArrayBuffer>;
+  /** The stored bytes of a tensor, or of another range of the file; blocks are not yet expanded. */
+  readBytes(range: Pick<GgufTensor, "begin" | "end">): Uint8Array<ArrayBuffer>;
   close(): void;
 }
 
@@ -42,7 +42,8 @@ export function openGgufFile(
   const file = PositionedFile.open(path);
   try {
     const { metadata, tensors } = parse(new Cursor(file), skipLists);
-    const readBytes = ({ begin, end }: GgufTensor) => file.read(begin, end - begin);
+    const readBytes = ({ begin, end }: Pick<GgufTensor, "begin" | "end">) =>
+      file.read(begin, end - begin);
     return { path, metadata, tensors, readBytes, close: () => file.close() };
   } catch (error) {
     file.close();

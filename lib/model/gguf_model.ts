@@ -204,6 +204,14 @@ function tensorsOf(file: GgufFile, config: ModelConfig): Map<string, UnreadTenso
       sizeBytes: tensor.shape.reduce((product, size) => product * size, 1) *
         floatBytes[tensor.format.dtype],
       read: () => readTensor(file, tensor, heads),
+      stored: {
+        type: tensor.format.name,
+        sizeBytes: tensor.end - tensor.begin,
+        read: (offset, length) => {
+          const begin = tensor.begin + offset;
+          return file.readBytes({ begin, end: begin + length });
+        },
+      },
     });
   }
   return found;

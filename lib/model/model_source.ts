@@ -4,6 +4,7 @@
 
 import { InvalidFile } from "../errors.ts";
 import { type ModelConfig, projectionPath, projections, projectionShape } from "./config.ts";
+import { baseDigest, type StoredBytes } from "./digest.ts";
 import { firstNonFinite } from "./floats.ts";
 import type { ModelSource, StoredTensor } from "./source.ts";
 
@@ -37,6 +38,7 @@ export interface UnreadTensor {
   /** Bytes as `read` will return them. */
   sizeBytes: number;
   read(): StoredTensor;
+  stored: StoredBytes;
 }
 
 /**
@@ -105,5 +107,7 @@ export function modelSource(
       }
       return stored;
     });
-  return { config: complete, tokenizer, tensors, read, close };
+  let known: string | null = null;
+  const digest = () => known ??= baseDigest(complete, tensors);
+  return { config: complete, tokenizer, tensors, read, digest, close };
 }

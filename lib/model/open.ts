@@ -126,7 +126,12 @@ function tensorsOf(shards: readonly SafetensorsFile[]): Map<string, UnreadTensor
         );
       }
       const read = () => ({ dtype: float, shape: [...shape], bytes: shard.read(name).bytes });
-      found.set(name, { shape, sizeBytes: end - begin, read });
+      const stored = {
+        type: dtype,
+        sizeBytes: end - begin,
+        read: (offset: number, length: number) => shard.readBytes(begin + offset, length),
+      };
+      found.set(name, { shape, sizeBytes: end - begin, read, stored });
     }
   }
   return found;

@@ -53,6 +53,8 @@ export interface SafetensorsFile {
   metadata: Record<string, string>;
   /** Reads one tensor. @throws {InvalidFile} when there is none of that name. */
   read(name: string): RawTensor;
+  /** `length` bytes from the file's byte `begin`. @throws {InvalidFile} past the file's end. */
+  readBytes(begin: number, length: number): Uint8Array<ArrayBuffer>;
   /** Reads one F32, F16 or BF16 tensor as f32. @throws {InvalidFile} when it is missing or no float. */
   readFloat32(name: string): { shape: number[]; data: Float32Array<ArrayBuffer> };
   close(): void;
@@ -81,7 +83,8 @@ export function openSafetensors(path: string): SafetensorsFile {
       }
       return { shape, data: toFloat32({ dtype: float, bytes }) };
     };
-    return { path, tensors, metadata, read, readFloat32, close: () => file.close() };
+    const readBytes = (begin: number, length: number) => file.read(begin, length);
+    return { path, tensors, metadata, read, readBytes, readFloat32, close: () => file.close() };
   } catch (error) {
     file.close();
     throw error;

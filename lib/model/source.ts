@@ -18,5 +18,7 @@ export interface ModelSource {
   tensors: ReadonlyMap<string, { shape: number[]; sizeBytes: number }>;
   /** Reads one tensor. @throws {InvalidFile} when it is missing, truncated or holds NaN or Inf. */
   read(name: string): Promise<StoredTensor>;
+  /** Names the base's weights (digest.ts); the files are read at the first call. */
+  digest(): string;
   close(): void;
 }

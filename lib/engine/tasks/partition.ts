@@ -32,7 +32,7 @@ export function partition(
     const samples = await labelledSamples(task);
     const made = await makePartition(context, { source, decoder }, samples, task.request);
     try {
-      return await storePartition(context.gpu, task.outputFolder, made, task.request);
+      return await storePartition(context.gpu, task.outputFolder, made, task.request, source);
     } finally {
       releasePartition(context.gpu, made.partition);
     }
@@ -164,7 +164,8 @@ export function storePartition(
   gpu: Gpu,
   folder: string,
   made: MadePartition,
-  settings: { model?: string; lora: LoraSettings },
+  { model, lora }: { model?: string; lora: LoraSettings },
+  source: ModelSource,
 ): Promise<Record<string, unknown>> {
-  return writePartition(gpu, folder, made, { model: settings.model, lora: settings.lora });
+  return writePartition(gpu, folder, made, { model, lora, base_digest: source.digest() });
 }

@@ -31,7 +31,7 @@ export async function planTraining(
   const { config } = source;
   const { request } = task;
   const stored = task.partition ? await readPartition(task.partition.folder) : null;
-  const layout = layoutOf(task, config, stored);
+  const layout = layoutOf(task, source, stored);
   const active = request.phases.map((settings) => ({
     kind: settings.kind,
     elements: activeCount(layout, stored, settings),
@@ -86,14 +86,14 @@ export function requireMemory({ memory }: TrainPlan): void {
 
 function layoutOf(
   { request, model }: TrainTask,
-  config: ModelConfig,
+  source: ModelSource,
   stored: StoredPartition | null,
 ): LoraLayout {
   if (stored) return stored.layout;
-  if (model.adapterFolder) return readTrainableAdapter(model.adapterFolder, config).layout;
+  if (model.adapterFolder) return readTrainableAdapter(model.adapterFolder, source).layout;
   const { partition, lora } = request;
   const made = partition && typeof partition === "object" ? partition.lora : lora;
-  return loraLayout(config, made ?? loraSettings.parse({}));
+  return loraLayout(source.config, made ?? loraSettings.parse({}));
 }
 
 function activeCount(

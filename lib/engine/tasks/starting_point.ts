@@ -6,7 +6,7 @@ import type { Gpu } from "../../../kernels/gpu/gpu.ts";
 import type { Tensor } from "../../../kernels/gpu/tensor.ts";
 import type { Sample } from "../../data/record.ts";
 import { InvalidRequest } from "../../errors.ts";
-import { type AdapterFile, readTrainableAdapter } from "../../lora/adapter_file.ts";
+import { type AdapterFile, readTrainableAdapter, requireBase } from "../../lora/adapter_file.ts";
 import { type LoraLayout, loraLayout, loraScale } from "../../lora/layout.ts";
 import type { Policy } from "../../model/pass.ts";
 import type { ModelSource } from "../../model/source.ts";
@@ -34,9 +34,9 @@ export async function startingPoint(
   samples: Sample[],
 ): Promise<StartingPoint> {
   const { config } = model.decoder;
-  const given = await givenPartition(context, task);
+  const given = await givenPartition(context, task, model.source);
   const continued = task.model.adapterFolder
-    ? readTrainableAdapter(task.model.adapterFolder, config)
+    ? readTrainableAdapter(task.model.adapterFolder, model.source)
     : null;
   if (continued) {
     if (given) requireSameLayout(continued.layout, given.layout, task);
@@ -50,7 +50,7 @@ export async function startingPoint(
     const made = await makePartition(context, model, samples, partition);
     const folder = `${task.outputFolder}/partition`;
     const settings = { ...partition, model: task.model.baseId };
-    await storePartition(context.gpu, folder, made, settings);
+    await storePartition(context.gpu, folder, made, settings, model.source);
     const { importance, regions, active } = made.partition;
     context.gpu.release(importance.system1, importance.system2, regions);
     return {
@@ -78,9 +78,11 @@ function fresh(
 async function givenPartition(
   { gpu, turns }: TaskContext,
   { partition }: TrainTask,
+  source: ModelSource,
 ): Promise<AdapterFile & { active: Tensor } | null> {
   if (!partition) return null;
   const stored = await readPartition(partition.folder);
+  requireBase(stored.report.base_digest, source, "partition", "partition");
   const lora = loraSettings.parse(stored.report.lora);
   const cut = await turns.take(() => cutStored(gpu, stored, stored.report));
   const { active, ...rest } = cut;

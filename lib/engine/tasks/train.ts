@@ -157,7 +157,8 @@ async function trainPhases(
   const phi = new Float32Array(phiWords);
   const moved = request.phases.reduce((bits, settings) => bits | activeBits(settings), 0);
   const dropout = Math.max(...request.phases.map(({ lora_dropout }) => lora_dropout));
-  await writeAdapter(`${outputFolder}/adapter`, task.model.baseId, { ...start, phi }, dropout);
+  const base = { name: task.model.baseId, digest: training.source.digest() };
+  await writeAdapter(`${outputFolder}/adapter`, base, { ...start, phi }, dropout);
   return {
     adapterFolder: "adapter",
     partitionFolder: start.madePartition ? "partition" : null,
