@@ -13,6 +13,7 @@ import {
 } from "../../kernels/lora.ts";
 import { GpuError } from "../errors.ts";
 import { type Projection, projections } from "../model/config.ts";
+import { deriveSeed } from "../seeds.ts";
 import type { LoraLayout } from "./layout.ts";
 
 export interface Adapter {
@@ -88,8 +89,7 @@ function moduleAt({ layout }: Adapter, { layer, projection }: LoraSite): LoraMod
 
 /** Every module of every layer draws its own mask. */
 function maskSeed(seed: number, { layer, projection }: LoraSite): number {
-  const site = layer * projections.length + projections.indexOf(projection);
-  return (Math.imul(seed + 1, 0x9e3779b1) ^ Math.imul(site + 1, 0x85ebca6b)) >>> 0;
+  return deriveSeed(seed, "dropoutMask", layer, projections.indexOf(projection));
 }
 
 /**

@@ -6,6 +6,7 @@
 
 import { Cancelled, InvalidRequest } from "../errors.ts";
 import type { Message, Sample, System } from "../data/record.ts";
+import { deriveSeed } from "../seeds.ts";
 import { countVotes, fleissKappa, pairwiseAgreement, sampleAgreement } from "./agreement.ts";
 import type { ClassifySettings } from "./settings.ts";
 import type { Teacher } from "./teachers.ts";
@@ -217,8 +218,7 @@ async function askTeacher(
 
 /** A seed in [0, 2^31) for each request; servers take no larger ones. */
 function seedOf(seed: number, teacher: number, round: number, attempt: number): number {
-  const place = (teacher * 64 + round) * 8 + attempt;
-  return (seed + Math.imul(place, 0x9e3779b1)) >>> 1;
+  return deriveSeed(seed, "vote", teacher, round, attempt) >>> 1;
 }
 
 /** The label of one sample. */

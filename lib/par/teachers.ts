@@ -7,6 +7,7 @@
 
 import { Cancelled, InvalidRequest } from "../errors.ts";
 import type { Message } from "../data/record.ts";
+import { deriveSeed } from "../seeds.ts";
 import type { TeacherSettings } from "./settings.ts";
 import { teacherAddress } from "./teacher_address.ts";
 
@@ -151,7 +152,7 @@ export function httpTeacher(settings: TeacherSettings, options: HttpTeacherOptio
       async function work() {
         while (next < prompts.length) {
           const index = next++;
-          replies[index] = await vote(prompts[index], seed, stop);
+          replies[index] = await vote(prompts[index], deriveSeed(seed, "batch", index) >>> 1, stop);
           onReply?.(index, replies[index]);
         }
       }

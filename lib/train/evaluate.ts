@@ -8,6 +8,7 @@ import type { ModelConfig } from "../model/config.ts";
 import { generate, type GenerateHooks } from "../model/generate.ts";
 import { pass, type Policy, releaseBatch, uploadBatch } from "../model/pass.ts";
 import type { ChatTokenizer } from "../model/tokenizer.ts";
+import { deriveSeed } from "../seeds.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { tokensPerPass } from "./phase.ts";
 
@@ -66,7 +67,7 @@ export async function answerAll(
       topK: 0,
       topP: 1,
       minP: 0,
-      seed: seed + first,
+      seed: deriveSeed(seed, "batch", first),
       eosTokens: config.eosTokens,
     }, hooks);
     sampled.forEach(({ tokens, finished }, i) =>

@@ -5,6 +5,7 @@
 import { pack, planBatches, shuffledOrder } from "../data/pack.ts";
 import type { RenderedSample } from "../data/render.ts";
 import { pass, releaseBatch, uploadBatch } from "../model/pass.ts";
+import { deriveSeed } from "../seeds.ts";
 import {
   learningRate,
   passDropout,
@@ -24,7 +25,7 @@ export async function trainSft(
 ): Promise<PhaseResult> {
   const perStep = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
   const total = totalSteps(settings, samples.length, perStep);
-  const batches = epochs(samples.length, perStep, context.seed);
+  const batches = epochs(samples.length, perStep, deriveSeed(context.seed, "shuffle"));
   let tokens = 0;
   let metrics: Record<string, number> = {};
 

@@ -8,6 +8,7 @@ import { generate } from "../../model/generate.ts";
 import { type Classification, classify as classifySamples } from "../../par/classify.ts";
 import type { ClassifySettings } from "../../par/settings.ts";
 import { httpTeacher, type Teacher } from "../../par/teachers.ts";
+import { deriveSeed } from "../../seeds.ts";
 import { progressOf, type TaskContext } from "../context.ts";
 import type { ClassifyResult, ClassifyTask, ModelReference } from "../messages.ts";
 import { withPolicy } from "../policy.ts";
@@ -109,7 +110,7 @@ function localTeacher(
             topK: 0,
             topP: 1,
             minP: 0,
-            seed,
+            seed: deriveSeed(seed, "batch", first),
             eosTokens: config.eosTokens,
           }, { turn: turns.take, checkCancelled });
           for (const { tokens } of sampled) {

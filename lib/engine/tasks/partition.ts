@@ -21,6 +21,7 @@ import {
 } from "../../par/partition.ts";
 import { writePartition } from "../../par/partition_file.ts";
 import type { LoraSettings, PartitionSettings } from "../../par/settings.ts";
+import { deriveSeed } from "../../seeds.ts";
 import { modelUse, progressOf, type TaskContext } from "../context.ts";
 import type { PartitionTask } from "../messages.ts";
 
@@ -138,7 +139,8 @@ function chooseExamples(
       "one_sided_data",
     );
   }
-  const chosen = [...shuffledOrder(own.length, seed)].slice(0, samples_per_system)
+  const order = shuffledOrder(own.length, deriveSeed(seed, "examples", systems.indexOf(system)));
+  const chosen = [...order].slice(0, samples_per_system)
     .map((index) => own[index]);
   return renderSamples(chosen, tokenizer, {
     maxLength: max_length,

@@ -156,6 +156,21 @@ Deno.test("classify: an unreadable reply is asked for again with another seed, t
   assertEquals([result.agreement, result.fleiss_kappa], [1, null]);
 });
 
+Deno.test("classify: neighbouring seeds share no request's seed", async () => {
+  const seeds = new Set<number>();
+  for (let seed = 0; seed < 20; seed++) {
+    const unreadable = ["x", "y"].map((name) => scripted(name, { a: ["?"], b: ["?"], c: ["?"] }));
+    await classify(samples, unreadable.map(({ teacher }) => teacher), {
+      ...settings,
+      seed,
+      votes_per_teacher: 2,
+    });
+    for (const { asked } of unreadable) for (const { seed } of asked) seeds.add(seed);
+  }
+  // 20 seeds, 2 teachers, 2 votes, 3 attempts.
+  assertEquals(seeds.size, 20 * 2 * 2 * 3);
+});
+
 Deno.test("classify: several votes of a teacher all count, each with its own seed", async () => {
   const { teacher, asked } = scripted("x", {
     a: ["System1", "System2", "System2"],
