@@ -164,6 +164,7 @@ export interface TrainResult {
     seconds: number;
   }[];
   evaluations: { after_phase: number; accuracy: number; count: number }[];
+  /** Always 0: a training in which an inactive element changed fails. */
   inactive_elements_changed: number;
 }
 

@@ -1,6 +1,6 @@
 // A training job from samples to an adapter: classify where asked, partition, then the phases one
-// after the other on one set of LoRA elements. Every phase moves only its own active elements, and at
-// the end that is checked bit by bit.
+// after the other on one set of LoRA elements. Every phase moves only its own active elements; at the end
+// that is checked bit by bit, and a training that broke it fails.
 
 import { readDataset } from "../../data/dataset.ts";
 import type { Sample } from "../../data/record.ts";
@@ -13,9 +13,11 @@ import type { ModelSource } from "../../model/source.ts";
 import { answerAll, answerPrompts, meanLoss } from "../../train/evaluate.ts";
 import { checkGrader, grade } from "../../train/grade.ts";
 import { trainGrpo } from "../../train/grpo.ts";
+import { requireInactiveUnchanged } from "../../train/inactive.ts";
 import { createOptimizer } from "../../train/optimizer.ts";
 import type { PhaseContext, PhaseResult } from "../../train/phase.ts";
 import { trainSft } from "../../train/sft.ts";
+import { deriveSeed } from "../../seeds.ts";
 import { modelUse, progressOf, type TaskContext } from "../context.ts";
 import type { TrainPlan, TrainResult, TrainTask } from "../messages.ts";
 import { classifyFile } from "./classify.ts";
@@ -156,6 +158,10 @@ async function trainPhases(
   );
   const phi = new Float32Array(phiWords);
   const moved = request.phases.reduce((bits, settings) => bits | activeBits(settings), 0);
+  // Before anything is written: what breaks the method is no result.
+  if (activeWords) {
+    requireInactiveUnchanged(start.phi, phi, new Uint8Array(activeWords), moved);
+  }
   const dropout = Math.max(...request.phases.map(({ lora_dropout }) => lora_dropout));
   const base = { name: task.model.baseId, digest: training.source.digest() };
   await writeAdapter(`${outputFolder}/adapter`, base, { ...start, phi }, dropout);
@@ -165,26 +171,8 @@ async function trainPhases(
     classifiedFile: request.classify ? "classified.jsonl" : null,
     phases,
     evaluations,
-    inactive_elements_changed: activeWords
-      ? changedInactive(start.phi, phi, new Uint8Array(activeWords), moved)
-      : 0,
+    inactive_elements_changed: 0,
   };
-}
-
-/** Elements that no phase may move and whose bits are not those of the start. Always 0, or a bug. */
-function changedInactive(
-  start: Float32Array<ArrayBuffer>,
-  end: Float32Array<ArrayBuffer>,
-  active: Uint8Array,
-  moved: number,
-): number {
-  const before = new Uint32Array(start.buffer, start.byteOffset, start.length);
-  const after = new Uint32Array(end.buffer, end.byteOffset, end.length);
-  let changed = 0;
-  for (let i = 0; i < before.length; i++) {
-    if ((active[i] & moved) === 0 && before[i] !== after[i]) changed++;
-  }
-  return changed;
 }
 
 /** As in Transformers a warm-up begins at 0, so a phase of one step may move nothing. */
@@ -194,7 +182,7 @@ function warnOfWarmup(
   { steps, metrics }: PhaseResult,
   index: number,
 ): void {
-  if (steps > 1 || metrics.learning_rate > 0 || settings.learning_rate === 0) return;
+  if (steps !== 1 || metrics.learning_rate > 0 || settings.learning_rate === 0) return;
   const message =
     `Phase ${index + 1} (${kind}) trained nothing: its one step is the warm-up's first, ` +
     "at a learning rate of 0. Set warmup_ratio to 0, or take smaller batches or more epochs.";
@@ -223,7 +211,7 @@ async function trainPhase(
     decoder,
     adapter,
     optimizer,
-    seed: task.request.seed + index,
+    seed: deriveSeed(task.request.seed, "phase", index),
     turn: turns.take,
     checkCancelled: context.checkCancelled,
     onProgress: progressOf(context, kind, "steps"),
