@@ -7,13 +7,14 @@ import type { Gpu } from "../kernels/gpu/gpu.ts";
 import { accumulateImportance, finishImportance, importanceSums } from "../kernels/importance.ts";
 import { pack } from "../lib/data/pack.ts";
 import { groupAdvantages, grpoPass, tokenWeights } from "../lib/train/grpo_loss.ts";
+import { updateMetrics } from "../lib/train/grpo_metrics.ts";
 import { createOptimizer } from "../lib/train/optimizer.ts";
 import { grpoSettings } from "../lib/train/settings.ts";
 import { generate } from "../lib/model/generate.ts";
 import { logitsOf } from "../lib/model/head.ts";
 import { forward, pass, type Policy, releaseBatch, uploadBatch } from "../lib/model/pass.ts";
 import { type GoldenCase, goldenCases, openGolden } from "./golden.ts";
-import { assert, assertEquals } from "./asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
 import { assertClose, testGpu } from "./gpu.ts";
 
 /** Runs the batch of a prefix with dL/dlogp the same for every scored token; (logp, …) rows come back. */
@@ -243,8 +244,9 @@ for (const name of ["llama_gqa_tied", "qwen3"]) {
           gpu.upload("per token", Float32Array.from(packed.lossSegments, (s) => values[s]));
         const batch = uploadBatch(gpu, opened.decoder, packed);
         const terms = gpu.tensor("terms", [batch.M, 4]);
+        const values = gpu.tensor("values", [batch.M, 4]);
         grpoPass({ gpu, ...policy }, batch, {
-          values: gpu.tensor("values", [batch.M, 4]),
+          values,
           oldValues: rowsOf("grpo.old_logps"),
           referenceValues: rowsOf("grpo.ref_logps"),
           advantages: perToken(advantages),
@@ -257,10 +259,22 @@ for (const name of ["llama_gqa_tied", "qwen3"]) {
           beta: onPolicy ? 0 : grpo.beta,
           temperature: grpoSettings.parse({ kind: "grpo" }).temperature,
         }, !onPolicy);
-        const loss = (await gpu.readFloats(terms)).filter((_, i) => i % 4 === 0)
-          .reduce((sum, x) => sum + x, 0);
-        const error = Math.abs(loss - grpo.losses[key]);
-        if (!(error <= 1e-6)) throw new Error(`loss ${loss}, wanted ${grpo.losses[key]}`);
+        const metrics = updateMetrics([{
+          update: {
+            packed,
+            moves: true,
+            advantages: Float32Array.from(packed.lossSegments, (s) => advantages[s]),
+            weights: Float32Array.from(packed.lossSegments, (s) => weights[s]),
+          },
+          values: await gpu.readFloats(values),
+          terms: await gpu.readFloats(terms),
+        }], onPolicy ? 0 : grpo.beta);
+        const wanted: Record<string, number> = { loss: grpo.losses[key], ...grpo.metrics[key] };
+        assertStrictEquals("kl" in metrics, "kl" in wanted);
+        for (const [metric, value] of Object.entries(wanted)) {
+          const error = Math.abs(metrics[metric] - value);
+          assert(error <= 1e-6 * Math.max(1, value), `${metric}: ${metrics[metric]}, not ${value}`);
+        }
         assertClose(
           await gpu.readFloats(adapter.grad!),
           opened.floats(`grpo.${key}.grad`),

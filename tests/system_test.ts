@@ -25,8 +25,8 @@ const lora = { r: 4, lora_alpha: 16 };
 const sftMetrics = ["loss", "mean_token_accuracy", "grad_norm", "learning_rate", "tokens_per_s"];
 const grpoMetrics = [
   "loss",
-  "kl",
   "clip_fraction",
+  "clip_ratio/region_mean",
   "entropy",
   "grad_norm",
   "learning_rate",

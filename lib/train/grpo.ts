@@ -7,50 +7,25 @@
 // sequence, and TRL's optional ratio on the KL term (use_bias_correction_kl), which is not GRPO's.
 
 import type { Tensor } from "../../kernels/gpu/tensor.ts";
-import { pack, type PackedBatch, planBatches } from "../data/pack.ts";
-import type { Sample } from "../data/record.ts";
-import type { Adapter } from "../lora/adapter.ts";
+import type { Adapter, LoraDropout } from "../lora/adapter.ts";
 import { generate } from "../model/generate.ts";
 import { type DeviceBatch, pass, releaseBatch, uploadBatch } from "../model/pass.ts";
 import type { ChatTokenizer } from "../model/tokenizer.ts";
-import {
-  deviationOf,
-  groupAdvantages,
-  grpoPass,
-  meanOf,
-  type ScoredPolicy,
-  tokenWeights,
-} from "./grpo_loss.ts";
+import { deriveSeed } from "../seeds.ts";
+import { type GrpoPrompt, type Rollout, type UpdateBatch, updateBatches } from "./grpo_batches.ts";
+import { groupAdvantages, grpoPass, type ScoredPolicy } from "./grpo_loss.ts";
+import { rolloutMetrics, updateMetrics } from "./grpo_metrics.ts";
 import {
   learningRate,
   passDropout,
   type PhaseContext,
   type PhaseResult,
   requireFinite,
-  tokensPerPass,
   totalSteps,
 } from "./phase.ts";
 import { scoreCompletion } from "./rewards.ts";
 import type { GrpoSettings } from "./settings.ts";
 import { epochs } from "./sft.ts";
-
-/** A prompt and the sample that its completions are scored against. */
-export interface GrpoPrompt {
-  tokens: Uint32Array;
-  sample: Sample;
-}
-
-/** A sampled completion with what became of it. */
-export interface Rollout {
-  prompt: GrpoPrompt;
-  /** Ends with an end-of-turn token unless cut off. */
-  completion: Uint32Array;
-  text: string;
-  truncated: boolean;
-  reward: number;
-  rewards: Record<string, number>;
-  advantage: number;
-}
 
 /** Trains on prompts. @throws {NumericError} @throws {Cancelled} @throws {GpuError} */
 export async function trainGrpo(
@@ -62,7 +37,7 @@ export async function trainGrpo(
   const completions = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
   const promptsPerStep = Math.max(1, Math.floor(completions / settings.num_generations));
   const total = totalSteps(settings, prompts.length, promptsPerStep, settings.num_iterations);
-  const batches = epochs(prompts.length, promptsPerStep, context.seed);
+  const batches = epochs(prompts.length, promptsPerStep, deriveSeed(context.seed, "shuffle"));
   const reference = settings.beta > 0 ? snapshot(context) : null;
   let tokens = 0;
   let step = 0;
@@ -73,7 +48,7 @@ export async function trainGrpo(
     const chosen = batches.next().value.map((index) => prompts[index]);
     const begin = performance.now();
     const rollouts = await context.turn(() =>
-      rollOut(context, chosen, tokenizer, settings, context.seed + step)
+      rollOut(context, chosen, tokenizer, settings, deriveSeed(context.seed, "rollout", step))
     );
     const generationSeconds = (performance.now() - begin) / 1000;
     for (const rollout of rollouts) context.onSample(describeRollout(rollout, step + 1));
@@ -95,7 +70,7 @@ export async function trainGrpo(
       tokens += trained;
       metrics = {
         ...update,
-        ...rolloutMetrics(rollouts, settings),
+        ...rolloutMetrics(rollouts, settings.num_generations),
         learning_rate: rate,
         generation_tokens_per_s: generated / generationSeconds,
         training_tokens_per_s: trained / (performance.now() - trainingBegin) * 1000,
@@ -158,42 +133,6 @@ async function rollOut(
   });
 }
 
-/** A pass of completions with its per-token advantages and weights. */
-export interface UpdateBatch {
-  packed: PackedBatch;
-  /** (M) f32 each. */
-  advantages: Float32Array<ArrayBuffer>;
-  weights: Float32Array<ArrayBuffer>;
-}
-
-/** Packs completions for the update; those whose gradient is zero for sure are left out. */
-export function updateBatches(rollouts: Rollout[], settings: GrpoSettings): UpdateBatch[] {
-  const weights = tokenWeights(
-    rollouts.map(({ completion }) => completion.length),
-    rollouts.map(({ truncated }) => truncated && settings.mask_truncated_completions),
-    settings,
-  );
-  const moving = rollouts.map((rollout, i) => ({ ...rollout, weight: weights[i] }))
-    .filter(({ weight, advantage }) => weight > 0 && (advantage !== 0 || settings.beta > 0));
-  const segments = moving.map(({ prompt, completion }) => ({
-    tokens: Uint32Array.from([...prompt.tokens, ...completion]),
-    promptLength: prompt.tokens.length,
-  }));
-  const plan = planBatches(segments.map(({ tokens }) => tokens.length), {
-    maxTokens: tokensPerPass,
-    order: "longest_first",
-  });
-  return plan.map((indices) => {
-    const packed = pack(indices.map((index) => segments[index]));
-    const owner = (s: number) => moving[indices[s]];
-    return {
-      packed,
-      advantages: Float32Array.from(packed.lossSegments, (s) => owner(s).advantage),
-      weights: Float32Array.from(packed.lossSegments, (s) => owner(s).weight),
-    };
-  });
-}
-
 /**
  * One optimizer step on a rollout. The first iteration's policy is the one that sampled, so its ratio
  * is 1; its values are kept in `oldValues` when more iterations follow.
@@ -213,6 +152,12 @@ async function grpoStep(
   gpu.clear(adapter.grad!);
   const scored = updates.map((update, number) => {
     const batch = uploadBatch(gpu, decoder, update.packed);
+    const dropout = passDropout(settings, seed, step, number);
+    if (!update.moves) {
+      const values = scoreOnly(context(adapter), batch, settings.temperature, dropout);
+      releaseBatch(gpu, batch);
+      return { values, terms: null };
+    }
     const referenceValues = reference
       ? scoreOnly(context(reference), batch, settings.temperature)
       : null;
@@ -227,7 +172,6 @@ async function grpoStep(
       dlogp: gpu.tensor("grpo.dlogp", [batch.M]),
       terms,
     };
-    const dropout = passDropout(settings, seed, step, number);
     grpoPass(context(adapter), batch, tensors, settings, iteration > 0, dropout);
     gpu.release(tensors.advantages, tensors.weights, tensors.dlogp);
     if (referenceValues) gpu.release(referenceValues);
@@ -235,25 +179,25 @@ async function grpoStep(
     return { values, terms };
   });
   optimizer.step(rate);
-  const [outcome, ...read] = await gpu.readWords([
-    optimizer.gradNorm,
-    ...scored.flatMap(({ values, terms }) => [values, terms]),
-  ]);
-  gpu.release(...scored.map(({ terms }) => terms));
-  if (iteration === 0 && settings.num_iterations > 1) {
-    oldValues.push(...scored.map(({ values }) => values));
-  } else gpu.release(...scored.map(({ values }) => values));
+  const allTerms = scored.flatMap(({ terms }) => terms ?? []);
+  const allValues = scored.map(({ values }) => values);
+  const [outcome, ...read] = await gpu.readWords([optimizer.gradNorm, ...allValues, ...allTerms]);
+  gpu.release(...allTerms);
+  const kept = iteration === 0 && settings.num_iterations > 1 ? allTerms.length : 0;
+  oldValues.push(...allValues.slice(0, kept));
+  gpu.release(...allValues.slice(kept));
 
+  // Passes that move come first, so the terms are those of the first passes.
   const words = read.map((buffer) => new Float32Array(buffer));
-  const values = words.filter((_, i) => i % 2 === 0);
-  const terms = words.filter((_, i) => i % 2 === 1);
-  return {
-    loss: column(terms, 0).reduce((sum, x) => sum + x, 0),
-    kl: meanOf(column(terms, 1)),
-    clip_fraction: meanOf(column(terms, 2)),
-    entropy: meanOf(column(values, 2)),
-    grad_norm: new Float32Array(outcome)[0],
-  };
+  const metrics = updateMetrics(
+    updates.map((update, number) => ({
+      update,
+      values: words[number],
+      terms: words[allValues.length + number] ?? null,
+    })),
+    settings.beta,
+  );
+  return { ...metrics, grad_norm: new Float32Array(outcome)[0] };
 
   function context(policy: Adapter) {
     return { gpu, decoder, adapter: policy };
@@ -265,9 +209,10 @@ function scoreOnly(
   { gpu, decoder, adapter }: ScoredPolicy,
   batch: DeviceBatch,
   temperature: number,
-) {
-  const values = gpu.tensor("grpo.reference_values", [batch.M, 4]);
-  pass(gpu, { decoder, adapter }, { batch, values }, { temperature });
+  dropout: LoraDropout | null = null,
+): Tensor {
+  const values = gpu.tensor("grpo.scored_values", [batch.M, 4]);
+  pass(gpu, { decoder, adapter }, { batch, values }, { temperature, dropout });
   return values;
 }
 
@@ -285,35 +230,4 @@ function describeRollout(rollout: Rollout, step: number): Record<string, unknown
     rewards,
     advantage,
   };
-}
-
-/** TRL's names: reward, reward_std, frac_reward_zero_std, completions/…, rewards/<type>/mean and std. */
-function rolloutMetrics(rollouts: Rollout[], settings: GrpoSettings): Record<string, number> {
-  const G = settings.num_generations;
-  const rewards = rollouts.map(({ reward }) => reward);
-  const groups = Array.from(
-    { length: rollouts.length / G },
-    (_, g) => deviationOf(rewards.slice(g * G, (g + 1) * G)),
-  );
-  const lengths = rollouts.map(({ completion }) => completion.length);
-  const metrics: Record<string, number> = {
-    reward: meanOf(rewards),
-    reward_std: meanOf(groups),
-    frac_reward_zero_std: meanOf(groups.map((std) => std === 0 ? 1 : 0)),
-    "completions/mean_length": meanOf(lengths),
-    "completions/min_length": Math.min(...lengths),
-    "completions/max_length": Math.max(...lengths),
-    "completions/clipped_ratio": meanOf(rollouts.map(({ truncated }) => truncated ? 1 : 0)),
-  };
-  for (const name of Object.keys(rollouts[0].rewards)) {
-    const values = rollouts.map((rollout) => rollout.rewards[name]);
-    metrics[`rewards/${name}/mean`] = meanOf(values);
-    metrics[`rewards/${name}/std`] = deviationOf(values);
-  }
-  return metrics;
-}
-
-/** Every fourth value, from `first`. */
-function column(rowsOfFour: Float32Array[], first: number): number[] {
-  return rowsOfFour.flatMap((words) => [...words].filter((_, i) => i % 4 === first));
 }

@@ -19,7 +19,8 @@ export function groupAdvantages(rewards: number[], scale: boolean): number[] {
 /**
  * What a token of each completion weighs in the loss, by loss_type:
  * grpo 1 / (completions * own length), dr_grpo 1 / (completions * max_completion_length),
- * dapo 1 / (tokens of all completions). A masked (cut off) completion weighs 0 and counts no tokens.
+ * dapo 1 / (tokens of all completions). A masked (cut off) completion weighs 0, counts as a completion
+ * and counts no tokens, as in TRL since 1.9 (before, dapo counted its tokens too: pull request 6439).
  */
 export function tokenWeights(
   lengths: number[],

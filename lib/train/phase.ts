@@ -6,6 +6,7 @@ import type { Sample } from "../data/record.ts";
 import { NumericError } from "../errors.ts";
 import type { Adapter, LoraDropout } from "../lora/adapter.ts";
 import type { Decoder } from "../model/decoder.ts";
+import { deriveSeed } from "../seeds.ts";
 import type { Optimizer } from "./optimizer.ts";
 import { learningRateFactor, warmupSteps } from "./schedule.ts";
 import type { PhaseSettings } from "./settings.ts";
@@ -44,7 +45,10 @@ export function phaseSamples(samples: Sample[], { data }: Pick<PhaseSettings, "d
   return data === "all" ? samples : samples.filter(({ system }) => system === data);
 }
 
-/** Optimizer steps: `max_steps`, or as many as the epochs hold of `perStep` samples each, at least 1. */
+/**
+ * Optimizer steps: `max_steps`, or as many as the epochs hold of `perStep` samples each, rounded up. As
+ * in Transformers, no epoch at all is no step at all.
+ */
 export function totalSteps(
   settings: Pick<PhaseSettings, "max_steps" | "num_train_epochs">,
   samples: number,
@@ -53,7 +57,7 @@ export function totalSteps(
 ): number {
   if (settings.max_steps > 0) return settings.max_steps;
   const perEpoch = Math.max(1, Math.ceil(samples / perStep)) * updatesPerStep;
-  return Math.max(1, Math.ceil(settings.num_train_epochs * perEpoch));
+  return Math.ceil(settings.num_train_epochs * perEpoch);
 }
 
 /** The learning rate of optimizer step `step` of `total`, counted from 0. */
@@ -71,8 +75,7 @@ export function passDropout(
   number: number,
 ): LoraDropout | null {
   if (p === 0) return null;
-  const own = Math.imul(seed + 1, 0x27d4eb2f) ^ Math.imul(step + 1, 0x165667b1) ^ number;
-  return { p, seed: own >>> 0 };
+  return { p, seed: deriveSeed(seed, "dropout", step, number) };
 }
 
 /** @throws {NumericError} naming the phase, the step and the value that is NaN or Inf. */

@@ -10,7 +10,7 @@ import {
 import type { Sample } from "../../data/record.ts";
 import { InvalidRequest } from "../../errors.ts";
 import type { ModelSource } from "../../model/source.ts";
-import type { GrpoPrompt } from "../../train/grpo.ts";
+import type { GrpoPrompt } from "../../train/grpo_batches.ts";
 import { phaseSamples } from "../../train/phase.ts";
 import { checkRewards } from "../../train/rewards.ts";
 import type { GrpoSettings, PhaseSettings, SftSettings } from "../../train/settings.ts";
