@@ -53,6 +53,7 @@ function adapterObject(row: AdapterRow): z.infer<typeof adapterSchema> {
 const listRoute = route({
   method: "get",
   path: "/v1/adapters",
+  operationId: "listAdapters",
   tags: ["adapters"],
   summary: "List adapters",
   request: { query: pageQuery() },
@@ -62,6 +63,7 @@ const listRoute = route({
 const getRoute = route({
   method: "get",
   path: "/v1/adapters/{id}",
+  operationId: "retrieveAdapter",
   tags: ["adapters"],
   summary: "Retrieve an adapter",
   request: { params: idParam },
@@ -71,6 +73,7 @@ const getRoute = route({
 const downloadRoute = route({
   method: "get",
   path: "/v1/adapters/{id}/download",
+  operationId: "downloadAdapter",
   tags: ["adapters"],
   summary: "Download an adapter: format=peft is a tar of a PEFT folder",
   request: { params: idParam, query: z.object({ format: z.string().default("peft") }) },
@@ -85,6 +88,7 @@ const downloadRoute = route({
 const deleteRoute = route({
   method: "delete",
   path: "/v1/adapters/{id}",
+  operationId: "deleteAdapter",
   tags: ["adapters"],
   summary: "Delete an adapter and its model's name",
   request: { params: idParam },

@@ -37,6 +37,7 @@ const completionSchema = z.object({
 const chatRoute = route({
   method: "post",
   path: "/v1/chat/completions",
+  operationId: "createChatCompletion",
   tags: ["openai"],
   summary: "Chat with a base or a trained model",
   request: { body: jsonBody(chatRequest) },

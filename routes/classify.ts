@@ -9,6 +9,7 @@ import { jsonBody, newRouter, route } from "./schemas.ts";
 const classifyRoute = route({
   method: "post",
   path: "/v1/classify",
+  operationId: "classify",
   tags: ["method"],
   summary: "Label samples as System 1 or System 2 by several models' votes",
   request: { headers: preferHeader, body: jsonBody(classifySettings) },

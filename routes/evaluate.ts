@@ -9,6 +9,7 @@ import { jsonBody, newRouter, route } from "./schemas.ts";
 const evaluateRoute = route({
   method: "post",
   path: "/v1/evaluate",
+  operationId: "evaluate",
   tags: ["method"],
   summary: "Let a model answer a file and grade its answers",
   request: { headers: preferHeader, body: jsonBody(evaluateSettings) },

@@ -99,6 +99,7 @@ async function receive(deps: AppDeps, request: Request): Promise<FileRow> {
 const uploadRoute = route({
   method: "post",
   path: "/v1/files",
+  operationId: "uploadFile",
   tags: ["files"],
   summary: "Upload a data set (.jsonl, .json, .csv or .parquet)",
   request: {
@@ -124,6 +125,7 @@ const uploadRoute = route({
 const listRoute = route({
   method: "get",
   path: "/v1/files",
+  operationId: "listFiles",
   tags: ["files"],
   summary: "List files",
   request: { query: pageQuery(10_000, 10_000).extend({ purpose: z.string().optional() }) },
@@ -133,6 +135,7 @@ const listRoute = route({
 const getRoute = route({
   method: "get",
   path: "/v1/files/{id}",
+  operationId: "retrieveFile",
   tags: ["files"],
   summary: "Retrieve a file's description",
   request: { params: idParam },
@@ -142,6 +145,7 @@ const getRoute = route({
 const contentRoute = route({
   method: "get",
   path: "/v1/files/{id}/content",
+  operationId: "downloadFile",
   tags: ["files"],
   summary: "Download a file",
   request: { params: idParam },
@@ -156,6 +160,7 @@ const contentRoute = route({
 const deleteRoute = route({
   method: "delete",
   path: "/v1/files/{id}",
+  operationId: "deleteFile",
   tags: ["files"],
   summary: "Delete a file",
   request: { params: idParam },

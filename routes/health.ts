@@ -11,6 +11,7 @@ const probe = (path: string, summary: string) =>
   route({
     method: "get",
     path,
+    operationId: path.slice(1),
     tags: ["health"],
     summary,
     responses: { 200: json(healthSchema, "It is.") },

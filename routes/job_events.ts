@@ -56,6 +56,7 @@ async function follow(deps: AppDeps, jobId: string, after: number, sse: SseWrite
 const eventsRoute = route({
   method: "get",
   path: "/v1/jobs/{id}/events",
+  operationId: "streamJobEvents",
   tags: ["jobs"],
   summary: "Follow a job (server-sent events)",
   request: {
@@ -87,6 +88,7 @@ const metricsRow = z.looseObject({
 const metricsRoute = route({
   method: "get",
   path: "/v1/jobs/{id}/metrics",
+  operationId: "listJobMetrics",
   tags: ["jobs"],
   summary: "A job's metrics, a row a step (JSON, or CSV by Accept)",
   request: { params: idParam, query: rowQuery },
@@ -106,6 +108,7 @@ const sampleRow = z.looseObject({ id: z.string(), created_at: z.number().int() }
 const samplesRoute = route({
   method: "get",
   path: "/v1/jobs/{id}/samples",
+  operationId: "listJobSamples",
   tags: ["jobs"],
   summary: "Rollouts and evaluated answers, with their rewards",
   request: { params: idParam, query: rowQuery },

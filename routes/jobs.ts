@@ -26,6 +26,7 @@ export function findJob({ store }: AppDeps, id: string) {
 const listRoute = route({
   method: "get",
   path: "/v1/jobs",
+  operationId: "listJobs",
   tags: ["jobs"],
   summary: "List jobs",
   request: { query: pageQuery() },
@@ -35,6 +36,7 @@ const listRoute = route({
 const getRoute = route({
   method: "get",
   path: "/v1/jobs/{id}",
+  operationId: "retrieveJob",
   tags: ["jobs"],
   summary: "Retrieve a job",
   request: { params: idParam },
@@ -44,6 +46,7 @@ const getRoute = route({
 const cancelRoute = route({
   method: "post",
   path: "/v1/jobs/{id}/cancel",
+  operationId: "cancelJob",
   tags: ["jobs"],
   summary: "Cancel a job: at once while it waits, at its next step while it runs",
   request: { params: idParam },
@@ -54,6 +57,7 @@ const stepRoute = (step: "pause" | "resume") =>
   route({
     method: "post",
     path: `/v1/jobs/{id}/${step}`,
+    operationId: `${step}Job`,
     tags: ["jobs"],
     summary: `${step === "pause" ? "Pause" : "Resume"} a job (answers 409 in this version)`,
     request: { params: idParam },
@@ -63,6 +67,7 @@ const stepRoute = (step: "pause" | "resume") =>
 const checkpointsRoute = route({
   method: "get",
   path: "/v1/jobs/{id}/checkpoints",
+  operationId: "listJobCheckpoints",
   tags: ["jobs"],
   summary: "List a job's checkpoints (none in this version)",
   request: { params: idParam },

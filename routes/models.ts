@@ -21,6 +21,7 @@ function modelObject(model: KnownModel): z.infer<typeof modelSchema> {
 const listRoute = route({
   method: "get",
   path: "/v1/models",
+  operationId: "listModels",
   tags: ["openai"],
   summary: "List models",
   responses: { 200: json(listSchema(modelSchema), "Every model.") },
@@ -29,6 +30,7 @@ const listRoute = route({
 const getRoute = route({
   method: "get",
   path: "/v1/models/{id}",
+  operationId: "retrieveModel",
   tags: ["openai"],
   summary: "Retrieve a model, with its sizes",
   request: { params: idParam },

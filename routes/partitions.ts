@@ -53,6 +53,7 @@ function listedObject(row: PartitionRow): z.infer<typeof partitionSchema> {
 const makeRoute = route({
   method: "post",
   path: "/v1/partition",
+  operationId: "partition",
   tags: ["method"],
   summary: "Split LoRA elements by their importance for each system",
   request: { headers: preferHeader, body: jsonBody(partitionSettings) },
@@ -62,6 +63,7 @@ const makeRoute = route({
 const listRoute = route({
   method: "get",
   path: "/v1/partitions",
+  operationId: "listPartitions",
   tags: ["partitions"],
   summary: "List partitions",
   request: { query: pageQuery() },
@@ -71,6 +73,7 @@ const listRoute = route({
 const getRoute = route({
   method: "get",
   path: "/v1/partitions/{id}",
+  operationId: "retrievePartition",
   tags: ["partitions"],
   summary: "Retrieve a partition's counts, thresholds and tensors",
   request: { params: idParam },
@@ -80,6 +83,7 @@ const getRoute = route({
 const rethresholdRoute = route({
   method: "post",
   path: "/v1/partitions/{id}/rethreshold",
+  operationId: "rethresholdPartition",
   tags: ["partitions"],
   summary: "A new partition from the stored importance",
   request: { params: idParam, body: jsonBody(rethresholdSettings.strict()) },
@@ -89,6 +93,7 @@ const rethresholdRoute = route({
 const downloadRoute = route({
   method: "get",
   path: "/v1/partitions/{id}/download",
+  operationId: "downloadPartition",
   tags: ["partitions"],
   summary: "Importance, starting values and regions as safetensors",
   request: { params: idParam },
@@ -118,6 +123,7 @@ export function partitionsRoutes(deps: AppDeps) {
   const scatterRoute = route({
     method: "get",
     path: "/v1/partitions/{id}/scatter",
+    operationId: "scatterPartition",
     tags: ["partitions"],
     summary: "Points for the paper's figure: importance for System 1 against System 2",
     request: {

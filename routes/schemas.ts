@@ -89,13 +89,17 @@ export function listObject<R, T extends { id: string }>(page: Page<R>, show: (ro
 /** Query parameters of a list. */
 export function pageQuery(defaultLimit = 20, maxLimit = 100) {
   return z.object({
-    after: z.string().optional(),
-    limit: z.coerce.number().int().min(1).max(maxLimit).default(defaultLimit),
-    order: z.enum(["asc", "desc"]).default("desc"),
+    after: z.string().optional().describe(
+      "The last id of the page before; the first page without.",
+    ),
+    limit: z.coerce.number().int().min(1).max(maxLimit).default(defaultLimit).describe(
+      "Entries of a page.",
+    ),
+    order: z.enum(["asc", "desc"]).default("desc").describe("Oldest first, or newest first."),
   });
 }
 
-export const idParam = z.object({ id: z.string() });
+export const idParam = z.object({ id: z.string().describe("The id that its list answers.") });
 
 /** A JSON content with its description. */
 export function json<T extends z.ZodType>(schema: T, description: string) {
@@ -108,7 +112,7 @@ export function jsonBody<T extends z.ZodType>(schema: T) {
 }
 
 /** `createRoute` with the error answer that every route has. */
-export function route<const R extends RouteConfig>(config: R) {
+export function route<const R extends RouteConfig & { operationId: string }>(config: R) {
   return createRoute({
     ...config,
     responses: { ...config.responses, default: json(errorSchema, "An error in OpenAI's shape.") },

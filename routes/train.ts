@@ -31,6 +31,7 @@ const planSchema = z.object({
 const trainRoute = route({
   method: "post",
   path: "/v1/train",
+  operationId: "train",
   tags: ["method"],
   summary: "Train an adapter in phases",
   request: {
