@@ -102,6 +102,8 @@ export const usual: Behaviour = (task, onEvent, signal) => {
       return Promise.resolve(chat(task, onEvent));
     case "describe_model":
       return Promise.resolve({ architecture: "llama", parameters: 4_000_000 });
+    case "inspect_file":
+      return Promise.resolve({ samples: 1, labelled: 0, error: null });
     case "doctor":
       return Promise.resolve({ adapter: "fake" });
   }

@@ -1,5 +1,6 @@
-// What every task of the engine is given: the GPU and its models, turns on it, and a way to tell the
-// server what happens.
+// What every task of the engine is given: a way to the GPU and its models, turns on it, and a way to
+// tell the server what happens. The device is opened when a task asks for it, so that what needs none is
+// answered without one, and a request that cannot be served is refused for its own reason.
 
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { Cancelled } from "../errors.ts";
@@ -8,12 +9,17 @@ import type { ModelCache, ModelUse } from "./model_cache.ts";
 import type { Turns } from "./turns.ts";
 
 export interface TaskContext {
-  gpu: Gpu;
-  models: ModelCache;
   turns: Turns;
+  /** This context with the GPU, opened now where no task has yet. @throws {GpuError} without one. */
+  device(): Promise<GpuContext>;
   emit(event: TaskEvent): void;
   /** @throws {Cancelled} once the user has cancelled. */
   checkCancelled(): void;
+}
+
+export interface GpuContext extends TaskContext {
+  gpu: Gpu;
+  models: ModelCache;
 }
 
 /** Reads the flag the server sets; a busy Worker cannot receive messages. */

@@ -108,6 +108,12 @@ export interface DescribeModelTask {
   model: ModelReference;
 }
 
+/** Reads an uploaded file as a job would, to tell at once what cannot be read. Needs no GPU. */
+export interface InspectFileTask {
+  kind: "inspect_file";
+  file: FileReference;
+}
+
 export interface DoctorTask {
   kind: "doctor";
 }
@@ -120,6 +126,7 @@ export type Task =
   | EvaluateTask
   | ChatTask
   | DescribeModelTask
+  | InspectFileTask
   | DoctorTask;
 
 export interface Progress {
@@ -205,6 +212,14 @@ export interface EvaluateResult {
   file: "answers.jsonl";
 }
 
+/** Counts of what was read; `error` says why the file cannot be read, and then both are 0. */
+export interface InspectFileResult {
+  samples: number;
+  /** Samples with a label, system1 or system2. */
+  labelled: number;
+  error: string | null;
+}
+
 /** The result of each kind of task, keyed by `Task["kind"]`. */
 export interface TaskResults {
   classify: ClassifyResult;
@@ -215,6 +230,7 @@ export interface TaskResults {
   evaluate: EvaluateResult;
   chat: ChatResult;
   describe_model: Record<string, unknown>;
+  inspect_file: InspectFileResult;
   doctor: Record<string, unknown>;
 }
 

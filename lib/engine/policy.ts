@@ -4,7 +4,7 @@ import { releaseAdapter, uploadAdapter } from "../lora/adapter.ts";
 import { readAdapter } from "../lora/adapter_file.ts";
 import type { Policy } from "../model/pass.ts";
 import type { ModelSource } from "../model/source.ts";
-import { modelUse, type TaskContext } from "./context.ts";
+import { type GpuContext, modelUse } from "./context.ts";
 import type { ModelReference } from "./messages.ts";
 
 export interface LoadedPolicy extends Policy {
@@ -13,7 +13,7 @@ export interface LoadedPolicy extends Policy {
 
 /** Runs `work` with the model loaded; loading itself takes a turn on the GPU. */
 export function withPolicy<T>(
-  context: TaskContext,
+  context: GpuContext,
   reference: ModelReference,
   work: (policy: LoadedPolicy) => Promise<T>,
 ): Promise<T> {

@@ -7,31 +7,34 @@ import { classify } from "./tasks/classify.ts";
 import { describeModel } from "./tasks/describe_model.ts";
 import { doctor } from "./tasks/doctor.ts";
 import { evaluate } from "./tasks/evaluate.ts";
+import { inspectFile } from "./tasks/inspect_file.ts";
 import { partition } from "./tasks/partition.ts";
 import { rethreshold } from "./tasks/rethreshold.ts";
 import { train } from "./tasks/train.ts";
 
-/** Runs a task to its end. */
-export function runTask(
+/** Runs a task to its end; those that need no GPU open none. */
+export async function runTask(
   context: TaskContext,
   task: Task,
 ): Promise<TaskResults[keyof TaskResults]> {
   switch (task.kind) {
     case "classify":
-      return classify(context, task);
+      return await classify(await context.device(), task);
     case "partition":
-      return partition(context, task);
+      return await partition(await context.device(), task);
     case "rethreshold":
-      return rethreshold(context, task);
+      return await rethreshold(await context.device(), task);
     case "train":
-      return train(context, task);
+      return await train(await context.device(), task);
     case "evaluate":
-      return evaluate(context, task);
+      return await evaluate(await context.device(), task);
     case "chat":
-      return chat(context, task);
+      return await chat(await context.device(), task);
     case "describe_model":
-      return describeModel(context, task);
+      return await describeModel(context, task);
+    case "inspect_file":
+      return await inspectFile(context, task);
     case "doctor":
-      return doctor(context, task);
+      return await doctor(await context.device(), task);
   }
 }

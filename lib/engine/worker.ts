@@ -19,6 +19,8 @@ interface DedicatedWorkerGlobalScope {
 interface Opened {
   gpu: Gpu;
   models: ModelCache;
+  /** Kernel choices that are on disk. */
+  savedChoices: number;
 }
 
 const turns = createTurns();
@@ -28,7 +30,8 @@ let choicesPath: string | null = null;
 async function open(): Promise<Opened> {
   const gpu = await openGpu();
   if (choicesPath) await loadChoices(gpu, choicesPath);
-  return { gpu, models: new ModelCache(gpuModelLoader(gpu), weightBudgetBytes(gpu)) };
+  const models = new ModelCache(gpuModelLoader(gpu), weightBudgetBytes(gpu));
+  return { gpu, models, savedChoices: gpu.choices.size };
 }
 
 /** A software adapter shares the machine's memory; a GPU's size is not told by WebGPU. */
@@ -58,22 +61,26 @@ async function closeFailed(): Promise<void> {
   failed.gpu.close();
 }
 
+async function saveNewChoices(): Promise<void> {
+  const current = await opened?.catch(() => null);
+  if (!choicesPath || !current || current.gpu.choices.size === current.savedChoices) return;
+  current.savedChoices = current.gpu.choices.size;
+  await saveChoices(current.gpu, choicesPath);
+}
+
 let running = 0;
 
 async function run(id: string, task: Task, cancel: SharedArrayBuffer): Promise<void> {
   running++;
   try {
-    const { gpu, models } = await device();
     const context: TaskContext = {
-      gpu,
-      models,
       turns,
+      device: async () => ({ ...context, ...await device() }),
       emit: (event) => self.postMessage({ type: "event", id, event }),
       checkCancelled: cancelCheck(cancel),
     };
-    const known = gpu.choices.size;
     const result = await runTask(context, task);
-    if (choicesPath && gpu.choices.size > known) await saveChoices(gpu, choicesPath);
+    await saveNewChoices();
     self.postMessage({ type: "done", id, result });
   } catch (error) {
     await closeFailed();

@@ -4,11 +4,11 @@
 import { InvalidRequest } from "../../errors.ts";
 import { generate, type GenerateRequest } from "../../model/generate.ts";
 import type { ChatTokenizer, StreamDecoder } from "../../model/tokenizer.ts";
-import type { TaskContext } from "../context.ts";
+import type { GpuContext } from "../context.ts";
 import type { ChatResult, ChatTask } from "../messages.ts";
 import { withPolicy } from "../policy.ts";
 
-export function chat(context: TaskContext, task: ChatTask): Promise<ChatResult> {
+export function chat(context: GpuContext, task: ChatTask): Promise<ChatResult> {
   return withPolicy(context, task.model, async (policy) => {
     const { tokenizer, config } = policy.source;
     const prompt = tokenizer.encodeChat(task.messages, { addGenerationPrompt: true });

@@ -9,7 +9,7 @@ import { type Classification, classify as classifySamples } from "../../par/clas
 import type { ClassifySettings } from "../../par/settings.ts";
 import { httpTeacher, type Teacher } from "../../par/teachers.ts";
 import { deriveSeed } from "../../seeds.ts";
-import { progressOf, type TaskContext } from "../context.ts";
+import { type GpuContext, progressOf } from "../context.ts";
 import type { ClassifyResult, ClassifyTask, ModelReference } from "../messages.ts";
 import { withPolicy } from "../policy.ts";
 
@@ -19,7 +19,7 @@ const batchSize = 32;
 const replyTokens = 32;
 
 export async function classify(
-  context: TaskContext,
+  context: GpuContext,
   task: ClassifyTask,
 ): Promise<ClassifyResult> {
   const samples = await readDataset(task.file!.path, task.file!.filename);
@@ -32,7 +32,7 @@ type TeacherAccess = Pick<ClassifyTask, "localTeachers" | "apiKeys" | "allowedHo
 
 /** Labels samples and writes classified.jsonl; answers the result and the labelled samples. */
 export async function classifyFile(
-  context: TaskContext,
+  context: GpuContext,
   access: TeacherAccess,
   samples: Sample[],
   settings: Omit<ClassifySettings, "file" | "samples">,
@@ -70,7 +70,7 @@ export async function classifyFile(
 }
 
 function teachersOf(
-  context: TaskContext,
+  context: GpuContext,
   { localTeachers, apiKeys, allowedHosts }: TeacherAccess,
   { teachers, concurrency }: Omit<ClassifySettings, "file" | "samples">,
 ): Teacher[] {
@@ -84,7 +84,7 @@ function teachersOf(
 
 /** A model of this server as a teacher: its replies come in batches. */
 function localTeacher(
-  context: TaskContext,
+  context: GpuContext,
   name: string,
   reference: ModelReference,
   temperature: number,

@@ -2,11 +2,11 @@
 
 import { prefersTexture } from "../../../kernels/weight.ts";
 import { swiglu } from "../../../kernels/swiglu.ts";
-import type { TaskContext } from "../context.ts";
+import type { GpuContext } from "../context.ts";
 import type { DoctorTask } from "../messages.ts";
 
 export async function doctor(
-  { gpu }: TaskContext,
+  { gpu }: GpuContext,
   _task: DoctorTask,
 ): Promise<Record<string, unknown>> {
   const { facts } = gpu;
@@ -45,7 +45,7 @@ export async function doctor(
 }
 
 /** The largest relative error of a small kernel against f64. */
-async function selfTest(gpu: TaskContext["gpu"]): Promise<number> {
+async function selfTest(gpu: GpuContext["gpu"]): Promise<number> {
   const values = Float32Array.from({ length: 256 }, (_, i) => (i - 128) / 16);
   const gate = gpu.upload("doctor.gate", values, [256]);
   const up = gpu.upload("doctor.up", values.map((x) => 1 + x * x), [256]);

@@ -5,11 +5,11 @@ import { writeJsonLines } from "../../data/dataset.ts";
 import { answerAll } from "../../train/evaluate.ts";
 import { checkGrader, grade, wilsonInterval } from "../../train/grade.ts";
 import { checkRewards, scoreCompletion } from "../../train/rewards.ts";
-import { progressOf, type TaskContext } from "../context.ts";
+import { type GpuContext, progressOf } from "../context.ts";
 import type { EvaluateResult, EvaluateTask } from "../messages.ts";
 import { withPolicy } from "../policy.ts";
 
-export function evaluate(context: TaskContext, task: EvaluateTask): Promise<EvaluateResult> {
+export function evaluate(context: GpuContext, task: EvaluateTask): Promise<EvaluateResult> {
   const { gpu, turns } = context;
   const { request, file, outputFolder } = task;
   return withPolicy(context, task.model, async (policy) => {

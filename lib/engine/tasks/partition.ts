@@ -22,11 +22,11 @@ import {
 import { writePartition } from "../../par/partition_file.ts";
 import type { LoraSettings, PartitionSettings } from "../../par/settings.ts";
 import { deriveSeed } from "../../seeds.ts";
-import { modelUse, progressOf, type TaskContext } from "../context.ts";
+import { type GpuContext, modelUse, progressOf } from "../context.ts";
 import type { PartitionTask } from "../messages.ts";
 
 export function partition(
-  context: TaskContext,
+  context: GpuContext,
   task: PartitionTask,
 ): Promise<Record<string, unknown>> {
   return context.models.with(task.model.path, async ({ source, decoder }) => {
@@ -59,7 +59,7 @@ export interface MadePartition {
 
 /** Starts an adapter and partitions it; the caller releases the partition. */
 export async function makePartition(
-  context: TaskContext,
+  context: GpuContext,
   { source, decoder }: { source: ModelSource; decoder: Policy["decoder"] },
   samples: Sample[],
   settings: Omit<PartitionSettings, "model" | "file" | "system1_file" | "system2_file">,
@@ -150,7 +150,7 @@ function chooseExamples(
 
 /** The adapter's starting values; PiSSA decomposes the base's weights, one after the other. */
 export function startAdapter(
-  context: TaskContext,
+  context: GpuContext,
   source: ModelSource,
   layout: LoraLayout,
   lora: LoraSettings,

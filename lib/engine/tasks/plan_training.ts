@@ -14,7 +14,7 @@ import { readPartition, type StoredPartition } from "../../par/partition_file.ts
 import { loraSettings } from "../../par/settings.ts";
 import { tokensPerPass, totalSteps } from "../../train/phase.ts";
 import type { PhaseSettings } from "../../train/settings.ts";
-import type { TaskContext } from "../context.ts";
+import type { GpuContext } from "../context.ts";
 import type { TrainPlan, TrainTask } from "../messages.ts";
 import type { PhaseData } from "./phase_data.ts";
 
@@ -23,7 +23,7 @@ import type { PhaseData } from "./phase_data.ts";
  * already, and so no longer among the available ones.
  */
 export async function planTraining(
-  { gpu }: TaskContext,
+  { gpu }: GpuContext,
   { source, held }: { source: ModelSource; held: number },
   task: TrainTask,
   data: PhaseData[],

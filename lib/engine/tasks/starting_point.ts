@@ -15,7 +15,7 @@ import { cutStored, readPartition } from "../../par/partition_file.ts";
 import { type LoraSettings, loraSettings } from "../../par/settings.ts";
 import { allElements } from "../../train/optimizer.ts";
 import type { PhaseSettings } from "../../train/settings.ts";
-import type { TaskContext } from "../context.ts";
+import type { GpuContext } from "../context.ts";
 import type { TrainTask } from "../messages.ts";
 import { makePartition, startAdapter, storePartition } from "./partition.ts";
 
@@ -28,7 +28,7 @@ export interface StartingPoint extends AdapterFile {
 
 /** Decides where the task starts; the caller releases `active`. */
 export async function startingPoint(
-  context: TaskContext,
+  context: GpuContext,
   task: TrainTask,
   model: { source: ModelSource; decoder: Policy["decoder"] },
   samples: Sample[],
@@ -76,7 +76,7 @@ function fresh(
 
 /** A stored partition: its start, and its active elements on the GPU. */
 async function givenPartition(
-  { gpu, turns }: TaskContext,
+  { gpu, turns }: GpuContext,
   { partition }: TrainTask,
   source: ModelSource,
 ): Promise<AdapterFile & { active: Tensor } | null> {

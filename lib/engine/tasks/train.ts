@@ -18,7 +18,7 @@ import { createOptimizer } from "../../train/optimizer.ts";
 import type { PhaseContext, PhaseResult } from "../../train/phase.ts";
 import { trainSft } from "../../train/sft.ts";
 import { deriveSeed } from "../../seeds.ts";
-import { modelUse, progressOf, type TaskContext } from "../context.ts";
+import { type GpuContext, modelUse, progressOf } from "../context.ts";
 import type { TrainPlan, TrainResult, TrainTask } from "../messages.ts";
 import { classifyFile } from "./classify.ts";
 import { type PhaseData, phaseData, validationData } from "./phase_data.ts";
@@ -32,7 +32,7 @@ import {
 } from "./starting_point.ts";
 
 export async function train(
-  context: TaskContext,
+  context: GpuContext,
   task: TrainTask,
 ): Promise<TrainResult | TrainPlan> {
   if (task.dryRun) return await planOnly(context, task);
@@ -71,7 +71,7 @@ export async function train(
 }
 
 /** The plan, from the files alone: a model that is too large for this machine has one too. */
-async function planOnly(context: TaskContext, task: TrainTask): Promise<TrainPlan> {
+async function planOnly(context: GpuContext, task: TrainTask): Promise<TrainPlan> {
   const source = await openModel(task.model.path);
   try {
     const samples = await readDataset(task.file.path, task.file.filename);
@@ -119,7 +119,7 @@ interface Training {
 }
 
 async function trainPhases(
-  context: TaskContext,
+  context: GpuContext,
   task: TrainTask,
   training: Training,
 ): Promise<TrainResult> {
@@ -177,7 +177,7 @@ async function trainPhases(
 
 /** As in Transformers a warm-up begins at 0, so a phase of one step may move nothing. */
 function warnOfWarmup(
-  context: TaskContext,
+  context: GpuContext,
   { kind, settings }: PhaseData,
   { steps, metrics }: PhaseResult,
   index: number,
@@ -191,7 +191,7 @@ function warnOfWarmup(
 
 /** One phase, from its samples to its last step. */
 async function trainPhase(
-  context: TaskContext,
+  context: GpuContext,
   task: TrainTask,
   { source, decoder, adapter, start }: Training,
   data: PhaseData,
@@ -231,7 +231,7 @@ async function trainPhase(
 
 /** The loss on a validation file's samples, Transformers' eval_loss. */
 function validate(
-  { gpu, turns, checkCancelled }: TaskContext,
+  { gpu, turns, checkCancelled }: GpuContext,
   { decoder, adapter }: Training,
   samples: RenderedSample[],
 ): Promise<number> {
@@ -240,7 +240,7 @@ function validate(
 
 /** Accuracy as it is now on the evaluation file, greedily. */
 async function evaluateNow(
-  context: TaskContext,
+  context: GpuContext,
   task: TrainTask,
   { source, decoder, adapter, heldOut: samples }: Training,
 ): Promise<{ accuracy: number; count: number }> {
