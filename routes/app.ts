@@ -2,6 +2,7 @@
 
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { adaptersRoutes } from "./adapters.ts";
+import { readBodies } from "./body.ts";
 import { chatCompletionsRoutes } from "./chat_completions.ts";
 import { classifyRoutes } from "./classify.ts";
 import type { AppDeps } from "./deps.ts";
@@ -9,7 +10,7 @@ import { addDocs } from "./docs.ts";
 import { notFound, onError, requestId } from "./errors.ts";
 import { evaluateRoutes } from "./evaluate.ts";
 import { filesRoutes } from "./files.ts";
-import { allowOrigins, checkHost, checkKey, limitBody } from "./guard.ts";
+import { allowOrigins, checkHost, checkKey } from "./guard.ts";
 import { healthRoutes } from "./health.ts";
 import { jobEventsRoutes } from "./job_events.ts";
 import { jobsRoutes } from "./jobs.ts";
@@ -25,7 +26,7 @@ export function createApp(deps: AppDeps): OpenAPIHono {
   app.notFound(notFound);
   app.use(requestId, checkHost(config));
   if (config.allowed_origins.length > 0) app.use(allowOrigins(config));
-  app.use(checkKey(config), limitBody(config));
+  app.use(checkKey(config), readBodies(config));
   for (
     const routes of [
       healthRoutes,

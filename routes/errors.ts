@@ -18,6 +18,7 @@ const statuses: Record<string, ContentfulStatusCode> = {
   origin_not_allowed: 403,
   not_found: 404,
   model_not_found: 404,
+  timeout: 408,
   conflict: 409,
   too_large: 413,
   unsupported_media_type: 415,

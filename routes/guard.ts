@@ -1,10 +1,9 @@
 // Who may talk to the server: the Host header must name this server (a page of another site that
 // rebinds its name to 127.0.0.1 is refused), the Origin must be ours or allowed by name, and the API
-// key must be right where one is set. Bodies have a limit.
+// key must be right where one is set.
 
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { MiddlewareHandler } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { cors } from "hono/cors";
 import { InvalidRequest } from "../lib/errors.ts";
 import { isLoopback, type ServerConfig } from "../lib/jobs/config.ts";
@@ -19,8 +18,6 @@ const openPaths = new Set([
   "/docs/scalar.js",
   "/docs/start.js",
 ]);
-
-const uploadPath = "/v1/files";
 
 function isAddress(name: string): boolean {
   return /^\d{1,3}(\.\d{1,3}){3}$/.test(name) || name.startsWith("[");
@@ -92,20 +89,4 @@ export function checkKey(config: ServerConfig): MiddlewareHandler {
     }
     await next();
   };
-}
-
-/** Refuses bodies past the limit with 413; uploads have their own, while they stream to disk. */
-export function limitBody(config: ServerConfig): MiddlewareHandler {
-  const { max_body_bytes: maxSize } = config.limits;
-  const limit = bodyLimit({
-    maxSize,
-    onError: () => {
-      throw new InvalidRequest(
-        `Cannot read the body: it is larger than ${maxSize} bytes. Upload the data as a file.`,
-        null,
-        "too_large",
-      );
-    },
-  });
-  return (c, next) => c.req.path === uploadPath ? next() : limit(c, next);
 }

@@ -31,6 +31,7 @@ export async function answerJob(c: Context, deps: AppDeps, plan: Plan) {
   const seconds = waitSeconds(c.req.header("prefer"), config.limits.max_wait_seconds);
   if (seconds > 0) {
     c.header("preference-applied", `wait=${seconds}`);
+    c.get("releaseBody")?.();
     job = await queue.wait(job.id, seconds, AbortSignal.any([c.req.raw.signal, shutdown]));
   }
   return hasEnded(job) && seconds > 0 ? c.json(jobObject(job), 200) : c.json(jobObject(job), 202);

@@ -17,7 +17,11 @@ const limits = z.strictObject({
   /** Bytes of one uploaded file. */
   max_upload_bytes: z.number().int().min(1).default(2 * 2 ** 30),
   /** Bytes of any other request body. */
-  max_body_bytes: z.number().int().min(1).default(32 * 2 ** 20),
+  max_body_bytes: z.number().int().min(1).default(4 * 2 ** 20),
+  /** Bytes of all such bodies that are read or handled at a time; more are answered 503. */
+  max_held_body_bytes: z.number().int().min(1).default(64 * 2 ** 20),
+  /** A request of whose body nothing more comes for so long is answered 408. */
+  body_timeout_seconds: z.number().positive().default(30),
   /** Jobs waiting for their turn; more are answered 429. */
   max_queued_jobs: z.number().int().min(1).default(100),
   /** The longest `Prefer: wait`. */
