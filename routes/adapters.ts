@@ -76,7 +76,14 @@ const downloadRoute = route({
   operationId: "downloadAdapter",
   tags: ["adapters"],
   summary: "Download an adapter: format=peft is a tar of a PEFT folder",
-  request: { params: idParam, query: z.object({ format: z.string().default("peft") }) },
+  request: {
+    params: idParam,
+    query: z.object({
+      format: z.string().default("peft").describe(
+        "peft: a tar of what PEFT's from_pretrained reads.",
+      ),
+    }),
+  },
   responses: {
     200: {
       description: "A tar of adapter_config.json and adapter_model.safetensors.",

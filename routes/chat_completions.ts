@@ -40,7 +40,13 @@ const chatRoute = route({
   operationId: "createChatCompletion",
   tags: ["openai"],
   summary: "Chat with a base or a trained model",
-  request: { body: jsonBody(chatRequest) },
+  request: {
+    body: jsonBody(chatRequest, {
+      model: "lorapar-tiny",
+      messages: [{ role: "user", content: "What is 7 + 8?" }],
+      temperature: 0,
+    }),
+  },
   responses: {
     200: {
       description: "The completion; with stream=true, chunks as server-sent events, then [DONE].",

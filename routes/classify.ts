@@ -4,7 +4,7 @@ import { planClassify } from "../lib/jobs/plan.ts";
 import { classifySettings } from "../lib/par/settings.ts";
 import type { AppDeps } from "./deps.ts";
 import { answerJob, jobResponses, preferHeader } from "./job_answer.ts";
-import { jsonBody, newRouter, route } from "./schemas.ts";
+import { exampleIds, jsonBody, newRouter, route } from "./schemas.ts";
 
 const classifyRoute = route({
   method: "post",
@@ -12,7 +12,18 @@ const classifyRoute = route({
   operationId: "classify",
   tags: ["method"],
   summary: "Label samples as System 1 or System 2 by several models' votes",
-  request: { headers: preferHeader, body: jsonBody(classifySettings) },
+  request: {
+    headers: preferHeader,
+    body: jsonBody(classifySettings, {
+      file: exampleIds.file,
+      target_model: "lorapar-tiny",
+      teachers: [
+        { name: "a", model: "lorapar-teacher-a" },
+        { name: "b", model: "lorapar-teacher-b" },
+        { name: "c", model: "qwen2.5:7b", base_url: "http://127.0.0.1:11434/v1" },
+      ],
+    }),
+  },
   responses: jobResponses,
 });
 

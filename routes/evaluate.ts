@@ -4,7 +4,7 @@ import { planEvaluate } from "../lib/jobs/plan.ts";
 import { evaluateSettings } from "../lib/train/settings.ts";
 import type { AppDeps } from "./deps.ts";
 import { answerJob, jobResponses, preferHeader } from "./job_answer.ts";
-import { jsonBody, newRouter, route } from "./schemas.ts";
+import { exampleIds, jsonBody, newRouter, route } from "./schemas.ts";
 
 const evaluateRoute = route({
   method: "post",
@@ -12,7 +12,15 @@ const evaluateRoute = route({
   operationId: "evaluate",
   tags: ["method"],
   summary: "Let a model answer a file and grade its answers",
-  request: { headers: preferHeader, body: jsonBody(evaluateSettings) },
+  request: {
+    headers: preferHeader,
+    body: jsonBody(evaluateSettings, {
+      model: "lorapar-tiny:first",
+      file: exampleIds.file,
+      grader: { type: "math_answer" },
+      max_tokens: 48,
+    }),
+  },
   responses: jobResponses,
 });
 

@@ -111,8 +111,16 @@ const uploadRoute = route({
             type: "object",
             required: ["file"],
             properties: {
-              file: { type: "string", format: "binary" },
-              purpose: { type: "string", default: "fine-tune" },
+              file: {
+                type: "string",
+                format: "binary",
+                description: "The samples; the name's ending tells the format.",
+              },
+              purpose: {
+                type: "string",
+                default: "fine-tune",
+                description: "Kept with the file, for lists to choose by.",
+              },
             },
           },
         },
@@ -128,7 +136,11 @@ const listRoute = route({
   operationId: "listFiles",
   tags: ["files"],
   summary: "List files",
-  request: { query: pageQuery(10_000, 10_000).extend({ purpose: z.string().optional() }) },
+  request: {
+    query: pageQuery(10_000, 10_000).extend({
+      purpose: z.string().optional().describe("Only files that were uploaded for it."),
+    }),
+  },
   responses: { 200: json(listSchema(fileSchema), "A page of files.") },
 });
 

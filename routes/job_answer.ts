@@ -9,7 +9,10 @@ import type { AppDeps } from "./deps.ts";
 import { jobObject, jobSchema, json } from "./schemas.ts";
 
 export const preferHeader = z.object({
-  prefer: z.string().optional().openapi({ example: "wait=60" }),
+  prefer: z.string().optional().openapi({
+    example: "wait=60",
+    description: "wait=SECONDS answers the ended job where it ends in that time.",
+  }),
 });
 
 export const jobResponses = {

@@ -61,7 +61,11 @@ const eventsRoute = route({
   summary: "Follow a job (server-sent events)",
   request: {
     params: idParam,
-    headers: z.object({ "last-event-id": z.coerce.number().int().min(0).default(0) }),
+    headers: z.object({
+      "last-event-id": z.coerce.number().int().min(0).default(0).describe(
+        "The number of the last event that was received; those after it are sent again.",
+      ),
+    }),
   },
   responses: {
     200: {
@@ -73,8 +77,10 @@ const eventsRoute = route({
 });
 
 const rowQuery = z.object({
-  after: z.coerce.number().int().min(0).default(0),
-  limit: z.coerce.number().int().min(1).max(100_000).default(10_000),
+  after: z.coerce.number().int().min(0).default(0).describe(
+    "The event number of the last row seen.",
+  ),
+  limit: z.coerce.number().int().min(1).max(100_000).default(10_000).describe("Rows of a page."),
 });
 
 /** Numbers by name; phase and step name the row. */

@@ -11,6 +11,7 @@ import type { AppDeps } from "./deps.ts";
 import { refuseMissing } from "./errors.ts";
 import { answerJob, jobResponses, preferHeader } from "./job_answer.ts";
 import {
+  exampleIds,
   idParam,
   json,
   jsonBody,
@@ -56,7 +57,15 @@ const makeRoute = route({
   operationId: "partition",
   tags: ["method"],
   summary: "Split LoRA elements by their importance for each system",
-  request: { headers: preferHeader, body: jsonBody(partitionSettings) },
+  request: {
+    headers: preferHeader,
+    body: jsonBody(partitionSettings, {
+      model: "lorapar-tiny",
+      file: exampleIds.file,
+      lora: { r: 8, lora_alpha: 64, init: "gaussian" },
+      theta: 0.9,
+    }),
+  },
   responses: jobResponses,
 });
 
@@ -86,7 +95,10 @@ const rethresholdRoute = route({
   operationId: "rethresholdPartition",
   tags: ["partitions"],
   summary: "A new partition from the stored importance",
-  request: { params: idParam, body: jsonBody(rethresholdSettings.strict()) },
+  request: {
+    params: idParam,
+    body: jsonBody(rethresholdSettings.strict(), { theta: 0.95, alpha: 1, beta: 0.5 }),
+  },
   responses: { 200: json(partitionSchema, "The new partition.") },
 });
 
@@ -129,7 +141,8 @@ export function partitionsRoutes(deps: AppDeps) {
     request: {
       params: idParam,
       query: z.object({
-        points: z.coerce.number().int().min(1).max(config.limits.max_scatter_points).default(2000),
+        points: z.coerce.number().int().min(1).max(config.limits.max_scatter_points).default(2000)
+          .describe("Elements to show, at even distances over all tensors."),
       }),
     },
     responses: { 200: json(scatterSchema, "Elements at even distances over all tensors.") },

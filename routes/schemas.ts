@@ -110,10 +110,16 @@ export function json<T extends z.ZodType>(schema: T, description: string) {
   return { description, content: { "application/json": { schema } } };
 }
 
-/** A JSON request body that must be there. */
-export function jsonBody<T extends z.ZodType>(schema: T) {
-  return { required: true, content: { "application/json": { schema } } };
+/** A JSON request body that must be there, with an example that the schema accepts. */
+export function jsonBody<T extends z.ZodType>(schema: T, example: z.input<T>) {
+  return { required: true, content: { "application/json": { schema, example } } };
 }
+
+/** Ids as they stand in examples. */
+export const exampleIds = {
+  file: "file-01jz8x4k7m9q2r5t8v1w3y6z0a",
+  partition: "part-01jz8x4k7m9q2r5t8v1w3y6z0b",
+};
 
 /** `createRoute` with the error answer that every route has. */
 export function route<const R extends RouteConfig & { operationId: string }>(config: R) {

@@ -6,7 +6,7 @@ import { planOfTraining } from "../lib/jobs/short_tasks.ts";
 import { trainSettings } from "../lib/train/settings.ts";
 import type { AppDeps } from "./deps.ts";
 import { answerJob, jobResponses, preferHeader } from "./job_answer.ts";
-import { jobSchema, jsonBody, newRouter, route } from "./schemas.ts";
+import { exampleIds, jobSchema, jsonBody, newRouter, route } from "./schemas.ts";
 
 const bytes = z.number();
 
@@ -36,8 +36,21 @@ const trainRoute = route({
   summary: "Train an adapter in phases",
   request: {
     headers: preferHeader,
-    query: z.object({ dry_run: z.enum(["true", "false"]).default("false") }),
-    body: jsonBody(trainSettings),
+    query: z.object({
+      dry_run: z.enum(["true", "false"]).default("false").describe(
+        "Answer what the training would take instead of starting it.",
+      ),
+    }),
+    body: jsonBody(trainSettings, {
+      model: "lorapar-tiny",
+      file: exampleIds.file,
+      suffix: "first",
+      partition: { theta: 0.9 },
+      phases: [
+        { kind: "sft", learning_rate: 1e-3, gradient_accumulation_steps: 16 },
+        { kind: "grpo", learning_rate: 3e-4, max_steps: 5, max_completion_length: 48 },
+      ],
+    }),
   },
   responses: {
     202: jobResponses[202],
