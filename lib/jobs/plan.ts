@@ -23,6 +23,7 @@ import {
   type TeacherSettings,
 } from "../par/settings.ts";
 import { teacherAddress } from "../par/teacher_address.ts";
+import { compilePattern } from "../train/pattern.ts";
 import type { EvaluateSettings, RewardSettings, TrainSettings } from "../train/settings.ts";
 import { keyVariable, type ServerConfig } from "./config.ts";
 import { isId } from "./ids.ts";
@@ -97,21 +98,9 @@ function refuseZeroB(lora: LoraSettings, param: string): void {
   );
 }
 
-function checkPattern(pattern: string, param: string): void {
-  try {
-    new RegExp(pattern);
-  } catch (error) {
-    throw new InvalidRequest(
-      `Cannot read the pattern: ${(error as Error).message}.`,
-      param,
-      "invalid_pattern",
-    );
-  }
-}
-
 function checkRewards(rewards: RewardSettings[], param: string): void {
   rewards.forEach((reward, index) => {
-    if (reward.type === "regex") checkPattern(reward.pattern, `${param}[${index}].pattern`);
+    if (reward.type === "regex") compilePattern(reward.pattern, `${param}[${index}].pattern`);
   });
 }
 
@@ -268,7 +257,7 @@ function checkTrain(request: TrainSettings): void {
     checkRewards(phase.rewards, `phases[${index}].rewards`);
   });
   if (request.evaluate?.grader.type === "regex") {
-    checkPattern(request.evaluate.grader.pattern, "evaluate.grader.pattern");
+    compilePattern(request.evaluate.grader.pattern, "evaluate.grader.pattern");
   }
 }
 
@@ -349,7 +338,7 @@ export async function planEvaluate(
   if (request.grader === undefined && request.rewards === undefined) {
     throw new InvalidRequest('Cannot grade without a rule: give "grader" or "rewards".', "grader");
   }
-  if (request.grader?.type === "regex") checkPattern(request.grader.pattern, "grader.pattern");
+  if (request.grader?.type === "regex") compilePattern(request.grader.pattern, "grader.pattern");
   if (request.rewards) checkRewards(request.rewards, "rewards");
   const { reference: model } = await deps.models.get(request.model);
   const file = fileReference(deps.store, request.file, "file");

@@ -1,9 +1,12 @@
-// Regular expressions from users, tested in time linear in the text: a Thompson automaton that follows
-// all alternatives at once (Thompson 1968; Cox 2007), since a backtracking engine can be made to take
-// hours by one pattern and there is no way to stop it. It answers only whether the pattern matches
-// somewhere, as JavaScript's RegExp with the flag u would. Left out: backreferences and look-around,
-// which no automaton can do, and captures.
+// Regular expressions from users, run by RE2's automata (re2js) in time linear in the text: a
+// backtracking engine can be made to take hours by one pattern, and nothing can stop it. The check of a
+// request and the run compile by the same function, so what was accepted runs. The dialect is RE2's
+// (github.com/google/re2/wiki/Syntax): of JavaScript's it lacks look-around, backreferences, \u, \c, [^]
+// and escapes of letters that mean nothing; `.` leaves out \n only, and \s is [\t\n\f\r ].
+// RE2 alone would take `(?:…){1000}` of a long group, a second of compiling, and re2js has no limit to
+// set, so the size of the program is bounded before.
 
+import { RE2JS, RE2JSException } from "re2js";
 import { InvalidRequest } from "../errors.ts";
 
 export interface Pattern {
@@ -11,296 +14,112 @@ export interface Pattern {
   matches(text: string): boolean;
 }
 
-/** A set of code points: ranges, both ends included. */
-interface CharacterSet {
-  ranges: [number, number][];
-  negated: boolean;
-}
-
-type Node =
-  | { kind: "set"; set: CharacterSet }
-  | { kind: "assert"; holds: (before: number, after: number) => boolean }
-  | { kind: "sequence"; parts: Node[] }
-  | { kind: "choice"; options: Node[] }
-  | { kind: "repeat"; part: Node; min: number; max: number };
-
-type State =
-  | { kind: "set"; set: CharacterSet; next: number }
-  | { kind: "assert"; holds: (before: number, after: number) => boolean; next: number }
-  | { kind: "split"; next: number[] }
-  | { kind: "match" };
-
-/** A text times the states is the work at most: 10,000 characters take 50 million small steps. */
-const maxStates = 5000;
-const maxDepth = 100;
-const none = -1;
-
-const digits: CharacterSet = { ranges: [[48, 57]], negated: false };
-const word: CharacterSet = { ranges: [[48, 57], [65, 90], [95, 95], [97, 122]], negated: false };
-// What JavaScript's \s takes.
-const space: CharacterSet = {
-  ranges: [
-    [9, 13],
-    [32, 32],
-    [160, 160],
-    [0x1680, 0x1680],
-    [0x2000, 0x200a],
-    [0x2028, 0x2029],
-    [0x202f, 0x202f],
-    [0x205f, 0x205f],
-    [0x3000, 0x3000],
-    [0xfeff, 0xfeff],
-  ],
-  negated: false,
-};
-const lineEnds: [number, number][] = [[10, 10], [13, 13], [0x2028, 0x2029]];
-const classes: Record<string, CharacterSet> = { d: digits, w: word, s: space };
-const controls: Record<string, number> = { n: 10, r: 13, t: 9, f: 12, v: 11, 0: 0 };
+export const maxPatternLength = 1000;
+/** A text of 100,000 characters takes up to a second or two at this size, most patterns a millisecond. */
+const maxSize = 1000;
+/** A Unicode class is a list of hundreds of ranges. */
+const unicodeClassSize = 25;
 
 /**
  * Compiles a user's pattern.
- * @throws {InvalidRequest} naming `param` when it is no pattern, needs backtracking or is too large.
+ * @throws {InvalidRequest} naming `param` when it is no pattern of RE2 or is too large.
  */
 export function compilePattern(source: string, param: string | null = null): Pattern {
   const fail = (what: string) =>
-    new InvalidRequest(`Cannot use the pattern ${JSON.stringify(source)}: ${what}`, param);
+    new InvalidRequest(
+      `Cannot use the pattern ${JSON.stringify(source.slice(0, 100))}: ${what}.`,
+      param,
+      "invalid_pattern",
+    );
+  const size = source.length > maxPatternLength ? source.length : patternSize(source);
+  if (size > maxSize) {
+    throw fail(
+      `with its repeats written out it is ${size} characters and classes long, the limit is ${maxSize}`,
+    );
+  }
   try {
-    // JavaScript's own parser says what is wrong in words that users can look up.
-    new RegExp(source, "u");
+    const compiled = RE2JS.compile(source);
+    return { matches: (text) => compiled.test(text) };
   } catch (error) {
-    throw fail((error as Error).message);
+    if (!(error instanceof RE2JSException)) throw error;
+    const problem = error.message.replace("error parsing regexp: ", "").replaceAll("`", '"');
+    throw fail(`${problem}${hint(problem)}. Patterns are written as for RE2`);
   }
-  const states = compile(parse(source, fail), fail);
-  return { matches: (text) => run(states, text) };
 }
 
-// --- text to tree ---
+/** What users of JavaScript's syntax wanted, and what there is. */
+function hint(problem: string): string {
+  if (/"\(\?<?[=!]/.test(problem)) return "; there is no look-ahead or look-behind";
+  if (/"\\[1-9k]"/.test(problem)) return "; there are no backreferences";
+  if (problem.includes('"\\u"')) return "; write a character by its code as \\x{1F600}";
+  if (problem.includes('"[^]"')) return "; write any character as [\\s\\S]";
+  if (problem.includes('"[^]')) return "; ] after [^ is a member of the class";
+  if (problem.includes("repeat count")) {
+    return "; a repeat counts to 1000 at most, nested ones together";
+  }
+  return "";
+}
 
-function parse(source: string, fail: (what: string) => Error): Node {
-  const characters = [...source];
-  let at = 0, depth = 0;
-
-  function choice(): Node {
-    if (++depth > maxDepth) throw fail(`its groups are nested more than ${maxDepth} deep`);
-    const options = [sequence()];
-    while (characters[at] === "|") {
+/**
+ * About how many characters and classes a pattern has once its counted repeats are written out, never
+ * less than its program needs but for a constant factor.
+ */
+function patternSize(source: string): number {
+  // Of each open group: what came before its last atom, and that atom, which a repeat multiplies.
+  const groups = [{ before: 0, last: 0 }];
+  for (let at = 0; at < source.length;) {
+    const group = groups.at(-1)!;
+    const rest = source.slice(at);
+    const [count, low, high] = /^\{(\d+)(?:,(\d*))?\}/.exec(rest) ?? [];
+    if (count !== undefined) {
+      group.last *= Math.max(1, high ? Number(high) : Number(low) + (high === "" ? 1 : 0));
+      at += count.length;
+    } else if (source[at] === "(") {
+      groups.push({ before: 0, last: 1 });
       at++;
-      options.push(sequence());
-    }
-    depth--;
-    return options.length === 1 ? options[0] : { kind: "choice", options };
-  }
-
-  function sequence(): Node {
-    const parts: Node[] = [];
-    while (at < characters.length && characters[at] !== "|" && characters[at] !== ")") {
-      parts.push(repeated(atom()));
-    }
-    return { kind: "sequence", parts };
-  }
-
-  function repeated(part: Node): Node {
-    const [min, max] = count();
-    if (min === 1 && max === 1) return part;
-    // Lazy or greedy: the same texts match.
-    if (characters[at] === "?") at++;
-    return { kind: "repeat", part, min, max };
-  }
-
-  function count(): [number, number] {
-    const character = characters[at];
-    if (character === "*" || character === "+" || character === "?") {
+    } else if (source[at] === ")" && groups.length > 1) {
+      groups.pop();
+      const outer = groups.at(-1)!;
+      outer.before += outer.last;
+      outer.last = group.before + group.last + 1;
       at++;
-      return [character === "+" ? 1 : 0, character === "?" ? 1 : Infinity];
+    } else {
+      const [length, size] = atom(rest);
+      group.before += group.last;
+      group.last = size;
+      at += length;
     }
-    if (character !== "{") return [1, 1];
-    const close = characters.indexOf("}", at);
-    const [min, max] = characters.slice(at + 1, close).join("").split(",");
-    at = close + 1;
-    return [Number(min), max === undefined ? Number(min) : max === "" ? Infinity : Number(max)];
   }
-
-  function atom(): Node {
-    const character = characters[at++];
-    if (character === "(") return group();
-    if (character === "[") return { kind: "set", set: characterClass() };
-    if (character === ".") return { kind: "set", set: { ranges: lineEnds, negated: true } };
-    if (character === "^") return { kind: "assert", holds: (before) => before === none };
-    if (character === "$") return { kind: "assert", holds: (_, after) => after === none };
-    if (character !== "\\") return { kind: "set", set: single(character.codePointAt(0)!) };
-    if (characters[at] === "b" || characters[at] === "B") {
-      const wanted = characters[at++] === "b";
-      return {
-        kind: "assert",
-        holds: (before, after) => (contains(word, before) !== contains(word, after)) === wanted,
-      };
-    }
-    const escaped = escape();
-    return { kind: "set", set: typeof escaped === "number" ? single(escaped) : escaped };
-  }
-
-  function group(): Node {
-    if (characters[at] === "?") {
-      const kind = characters.slice(at, at + 3).join("");
-      if (kind.startsWith("?:")) at += 2;
-      else if (kind.startsWith("?<") && kind !== "?<=" && kind !== "?<!") {
-        at = characters.indexOf(">", at) + 1;
-      } else throw fail(`"(${kind}" is not supported: look-around and modifiers are not`);
-    }
-    const inner = choice();
-    at++;
-    return inner;
-  }
-
-  function characterClass(): CharacterSet {
-    const negated = characters[at] === "^";
-    if (negated) at++;
-    const ranges: [number, number][] = [];
-    while (characters[at] !== "]") {
-      const from = classMember();
-      if (typeof from !== "number") ranges.push(...positive(from));
-      else if (characters[at] === "-" && characters[at + 1] !== "]") {
-        at++;
-        ranges.push([from, classMember() as number]);
-      } else ranges.push([from, from]);
-    }
-    at++;
-    return { ranges, negated };
-  }
-
-  function classMember(): number | CharacterSet {
-    const character = characters[at++];
-    if (character !== "\\") return character.codePointAt(0)!;
-    if (characters[at] === "b") {
-      at++;
-      return 8;
-    }
-    return escape();
-  }
-
-  /** What follows a backslash: a character, or a class. */
-  function escape(): number | CharacterSet {
-    const character = characters[at++];
-    const known = classes[character.toLowerCase()];
-    if (known) return character === character.toLowerCase() ? known : { ...known, negated: true };
-    if (character in controls) return controls[character];
-    if (/[1-9k]/.test(character)) throw fail("backreferences are not supported");
-    if (character === "p" || character === "P") throw fail(`"\\${character}" is not supported`);
-    if (character === "c") return characters[at++].charCodeAt(0) % 32;
-    if (character === "x" || character === "u") return hexadecimal(character);
-    return character.codePointAt(0)!;
-  }
-
-  function hexadecimal(kind: "x" | "u"): number {
-    if (characters[at] === "{") {
-      const close = characters.indexOf("}", at);
-      const value = parseInt(characters.slice(at + 1, close).join(""), 16);
-      at = close + 1;
-      return value;
-    }
-    const length = kind === "x" ? 2 : 4;
-    const value = parseInt(characters.slice(at, at += length).join(""), 16);
-    // Half of a surrogate pair would need the other half: write such characters as they are.
-    if (value >= 0xd800 && value < 0xe000) throw fail("surrogates are written as \\u{…}");
-    return value;
-  }
-
-  return choice();
+  return groups.reduce((sum, { before, last }) => sum + before + last, 0);
 }
 
-function single(codePoint: number): CharacterSet {
-  return { ranges: [[codePoint, codePoint]], negated: false };
+/** Characters of the pattern that its first atom takes, and the atom's size. */
+function atom(rest: string): [length: number, size: number] {
+  if (rest[0] === "[") {
+    const end = classEnd(rest);
+    return [end, 1 + unicodeClassSize * countUnicodeClasses(rest.slice(0, end))];
+  }
+  if (rest[0] !== "\\") return [1, 1];
+  if (rest[1] === "Q") {
+    const end = rest.indexOf("\\E");
+    const length = end < 0 ? rest.length : end + 2;
+    return [length, length];
+  }
+  const [braced] = /^\\[xpP]\{[^}]*\}/.exec(rest) ?? [];
+  return [braced?.length ?? 2, 1 + unicodeClassSize * countUnicodeClasses(rest.slice(0, 2))];
 }
 
-/** The ranges of a set, without its negation. */
-function positive({ ranges, negated }: CharacterSet): [number, number][] {
-  if (!negated) return ranges;
-  const gaps: [number, number][] = [];
-  let from = 0;
-  for (const [start, end] of ranges) {
-    if (start > from) gaps.push([from, start - 1]);
-    from = end + 1;
+/** Where a class that begins `rest` ends: a first ] is a member, and so is what \ and [: :] hide. */
+function classEnd(rest: string): number {
+  let at = rest[1] === "^" ? 2 : 1;
+  for (let first = true; at < rest.length; first = false) {
+    if (rest[at] === "]" && !first) return at + 1;
+    const named = rest.startsWith("[:", at) ? rest.indexOf(":]", at + 2) : -1;
+    at = named >= 0 ? named + 2 : at + (rest[at] === "\\" ? 2 : 1);
   }
-  gaps.push([from, 0x10ffff]);
-  return gaps;
+  return rest.length;
 }
 
-function contains({ ranges, negated }: CharacterSet, codePoint: number): boolean {
-  if (codePoint === none) return false;
-  for (const [start, end] of ranges) {
-    if (codePoint >= start && codePoint <= end) return !negated;
-  }
-  return negated;
-}
-
-// --- tree to automaton ---
-
-function compile(tree: Node, fail: (what: string) => Error): State[] {
-  const states: State[] = [{ kind: "match" }];
-  let steps = 0;
-  const add = (state: State) => {
-    if (states.length >= maxStates) throw fail("its counted repeats make it too large");
-    return states.push(state) - 1;
-  };
-  /** Builds a node backwards: gives the state to enter it by, from which `next` follows. */
-  function build(node: Node, next: number): number {
-    // Repeats of nothing add no state, but nested they can be as many.
-    if (++steps > 4 * maxStates) throw fail("its counted repeats make it too large");
-    switch (node.kind) {
-      case "set":
-      case "assert":
-        return add({ ...node, next });
-      case "sequence":
-        return node.parts.reduceRight((following, part) => build(part, following), next);
-      case "choice":
-        return add({ kind: "split", next: node.options.map((option) => build(option, next)) });
-      case "repeat": {
-        const { part, min, max } = node;
-        if (min > maxStates || (max !== Infinity && max > maxStates)) {
-          throw fail("its counted repeats make it too large");
-        }
-        let entry = next;
-        if (max === Infinity) {
-          const loop: State = { kind: "split", next: [next] };
-          entry = add(loop);
-          loop.next.push(build(part, entry));
-        }
-        for (let i = max === Infinity ? min : max; i > 0; i--) {
-          const through = build(part, entry);
-          entry = i > min ? add({ kind: "split", next: [through, next] }) : through;
-        }
-        return entry;
-      }
-    }
-  }
-  const start = build(tree, 0);
-  states.push({ kind: "split", next: [start] });
-  return states;
-}
-
-/** Follows all states at once; the last state of the list is the start. */
-function run(states: State[], text: string): boolean {
-  const codePoints = Array.from(text, (character) => character.codePointAt(0)!);
-  const reachedAt = new Int32Array(states.length).fill(-1);
-  let current: number[] = [];
-  for (let at = 0; at <= codePoints.length; at++) {
-    const before = at > 0 ? codePoints[at - 1] : none;
-    const after = at < codePoints.length ? codePoints[at] : none;
-    const following: number[] = [];
-    // A match may begin anywhere, so the start is entered at every place.
-    const open = [...current, states.length - 1];
-    while (open.length > 0) {
-      const index = open.pop()!;
-      if (reachedAt[index] === at) continue;
-      reachedAt[index] = at;
-      const state = states[index];
-      if (state.kind === "match") return true;
-      if (state.kind === "split") open.push(...state.next);
-      else if (state.kind === "assert") {
-        if (state.holds(before, after)) open.push(state.next);
-      } else if (contains(state.set, after)) following.push(state.next);
-    }
-    current = following;
-  }
-  return false;
+function countUnicodeClasses(text: string): number {
+  return text.split(/\\[pP]/).length - 1;
 }

@@ -4,6 +4,7 @@
 
 import { z } from "zod";
 import { classifySettings, loraSettings, partitionSettings } from "../par/settings.ts";
+import { maxPatternLength } from "./pattern.ts";
 
 const fraction = z.number().min(0).max(1);
 /** AdamW divides by 1 - beta^step. */
@@ -18,7 +19,7 @@ const limit = z.number().int().min(1).max(10_000_000).describe(
 const weight = z.number().min(-1000).max(1000).default(1).describe(
   "Multiplies the reward in the sum of all.",
 );
-const pattern = z.string().min(1).max(1000).describe(
+const pattern = z.string().min(1).max(maxPatternLength).describe(
   "A regular expression in RE2's syntax, looked for anywhere in the completion.",
 );
 const maxTokens = tokens.default(256).describe("Tokens of the longest answer.");
@@ -175,7 +176,7 @@ export const grpoSettings = z.strictObject({
   mask_truncated_completions: z.boolean().default(false).describe(
     "Leave completions out of the loss that were cut off at max_completion_length.",
   ),
-  rewards: z.array(rewardSettings).min(1).max(32).default([
+  rewards: z.array(rewardSettings).min(1).max(16).default([
     { type: "math_answer", weight: 1 },
     { type: "integer", weight: 1 },
     { type: "strict_format", weight: 1 },
@@ -250,7 +251,7 @@ export const evaluateSettings = z.strictObject({
   model: id.describe("A base or a trained model."),
   file: id.describe("Samples to answer: the id that POST /v1/files answered."),
   grader: graderSettings.optional().describe("What makes an answer right; this, rewards or both."),
-  rewards: z.array(rewardSettings).min(1).max(32).optional().describe(
+  rewards: z.array(rewardSettings).min(1).max(16).optional().describe(
     "Rewards to report; without a grader an answer that earns any is right.",
   ),
   max_tokens: maxTokens,
