@@ -34,7 +34,20 @@ export interface StreamDecoder {
   push(token: number): string;
   /** The rest: an incomplete character becomes U+FFFD. */
   flush(): string;
+  /** Where it is: a decoder made from it goes on as this one would. */
+  state(): StreamState;
 }
+
+/** What a stream decoder has to remember, as plain data. */
+export interface StreamState {
+  /** The last tokens whose text is out, where that of the next depends on them. */
+  done: number[];
+  /** Tokens whose text is not complete yet; of a byte-level tokenizer the bytes of that character. */
+  held: number[];
+}
+
+/** A text cut anywhere may have more tokens than the whole: as many as the split token has characters. */
+const tokensOfCut = 256;
 
 /** One model's tokenizer and chat template. */
 export class ChatTokenizer {
@@ -92,9 +105,21 @@ export class ChatTokenizer {
       .digest("hex");
   }
 
-  /** Token ids of a text; special tokens written in it count as such. `addSpecial` (default) adds BOS where the tokenizer does. */
-  encode(text: string, { addSpecial = true }: { addSpecial?: boolean } = {}): number[] {
-    return this.tokenizer.encode(text, { add_special_tokens: addSpecial }).ids;
+  /**
+   * Token ids of a text; special tokens written in it count as such. `addSpecial` (default) adds BOS where
+   * the tokenizer does. Of a text with more than `upTo` tokens perhaps only the first, still more than
+   * `upTo`: one that is far too long costs no more than one that nearly fits.
+   */
+  encode(
+    text: string,
+    { addSpecial = true, upTo = Infinity }: { addSpecial?: boolean; upTo?: number } = {},
+  ): number[] {
+    const options = { add_special_tokens: addSpecial };
+    for (let length = 8 * upTo; length < text.length; length *= 2) {
+      const { ids } = this.tokenizer.encode(text.slice(0, length), options);
+      if (ids.length > upTo + tokensOfCut) return ids;
+    }
+    return this.tokenizer.encode(text, options).ids;
   }
 
   /** The text of tokens; ids of padding rows, which stand for no token, are left out. */
@@ -112,9 +137,18 @@ export class ChatTokenizer {
     return text.join("") + decoder.decode();
   }
 
-  /** Decodes a generation as it comes; special tokens are left out unless asked for. */
-  streamDecoder({ skipSpecial = true }: { skipSpecial?: boolean } = {}): StreamDecoder {
-    return this.byteLevel ? this.byteStream(skipSpecial) : this.windowStream(skipSpecial);
+  /**
+   * Decodes a generation as it comes; special tokens are left out unless asked for. With `state` it goes
+   * on where another decoder was.
+   */
+  streamDecoder(
+    { skipSpecial = true, state = null }: { skipSpecial?: boolean; state?: StreamState | null } =
+      {},
+  ): StreamDecoder {
+    const from = state ?? { done: [], held: [] };
+    return this.byteLevel
+      ? this.byteStream(skipSpecial, from)
+      : this.windowStream(skipSpecial, from);
   }
 
   /** The text of a conversation. @throws {InvalidRequest} when the template refuses the messages. */
@@ -125,12 +159,15 @@ export class ChatTokenizer {
     return this.render(messages, addGenerationPrompt);
   }
 
-  /** The tokens of a conversation, with one BOS where the model wants one: a template writes its own. */
+  /**
+   * The tokens of a conversation, with one BOS where the model wants one: a template writes its own.
+   * `upTo` is that of `encode`.
+   */
   encodeChat(
     messages: readonly ChatMessage[],
-    options: { addGenerationPrompt?: boolean } = {},
+    { upTo, ...options }: { addGenerationPrompt?: boolean; upTo?: number } = {},
   ): number[] {
-    const tokens = this.encode(this.renderChat(messages, options), { addSpecial: false });
+    const tokens = this.encode(this.renderChat(messages, options), { addSpecial: false, upTo });
     return this.hasChatTemplate || this.bosToken === null ? tokens : [this.bosToken, ...tokens];
   }
 
@@ -158,22 +195,26 @@ export class ChatTokenizer {
     return bytes;
   }
 
-  private byteStream(skipSpecial: boolean): StreamDecoder {
+  private byteStream(skipSpecial: boolean, { held }: StreamState): StreamDecoder {
     const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    decoder.decode(Uint8Array.from(held), { stream: true });
+    let last = held;
     return {
-      push: (token) =>
-        this.isShown(token, skipSpecial)
-          ? decoder.decode(this.bytesOf(token), { stream: true })
-          : "",
+      push: (token) => {
+        if (!this.isShown(token, skipSpecial)) return "";
+        const bytes = this.bytesOf(token);
+        last = [...last, ...bytes].slice(-3);
+        return decoder.decode(bytes, { stream: true });
+      },
       flush: () => decoder.decode(),
+      state: () => ({ done: [], held: incompleteCharacter(last) }),
     };
   }
 
   // Other decoders look at neighbouring tokens (a leading space, runs of byte tokens), so the text of a
   // token is the difference between decoding the last few tokens with and without it.
-  private windowStream(skipSpecial: boolean): StreamDecoder {
-    let done: number[] = [];
-    let held: number[] = [];
+  private windowStream(skipSpecial: boolean, from: StreamState): StreamDecoder {
+    let { done, held } = from;
     const release = () => {
       const before = this.decode(done);
       const text = this.decode([...done, ...held]).slice(before.length);
@@ -184,14 +225,25 @@ export class ChatTokenizer {
     return {
       push: (token) => {
         if (!this.isShown(token, skipSpecial)) return "";
-        held.push(token);
+        held = [...held, token];
         // Four bytes make the longest character: more held tokens than that are not UTF-8.
         const complete = !this.decode([...done, ...held]).endsWith("\ufffd");
         return complete || held.length > 4 ? release() : "";
       },
       flush: () => held.length > 0 ? release() : "",
+      state: () => ({ done, held }),
     };
   }
+}
+
+/** The bytes at the end of a text's last three that begin a character and do not complete it. */
+function incompleteCharacter(last: number[]): number[] {
+  for (let begin = 0; begin < last.length; begin++) {
+    const bytes = last.slice(begin);
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    if (decoder.decode(Uint8Array.from(bytes), { stream: true }) === "") return bytes;
+  }
+  return [];
 }
 
 /**

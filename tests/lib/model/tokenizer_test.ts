@@ -55,10 +55,33 @@ Deno.test("tokenizer: every text comes back, every stream adds up", () => {
   }));
   const tokens = fc.array(fc.nat(263), { maxLength: 40 });
   fc.assert(fc.property(tokens, fc.boolean(), (ids, skipSpecial) => {
+    const whole = tokenizer.decode(ids, { skipSpecial });
     const stream = tokenizer.streamDecoder({ skipSpecial });
     const pieces = ids.map((id) => stream.push(id));
-    assertEquals(pieces.join("") + stream.flush(), tokenizer.decode(ids, { skipSpecial }));
+    assertEquals(pieces.join("") + stream.flush(), whole);
+    assertEquals(decodeInCalls(tokenizer, ids, skipSpecial), whole);
   }));
+});
+
+/** Decodes each token by a new decoder that goes on from the state of the last. */
+function decodeInCalls(tokenizer: ChatTokenizer, ids: number[], skipSpecial = true): string {
+  let stream = tokenizer.streamDecoder({ skipSpecial });
+  const pieces = ids.map((id) => {
+    const piece = stream.push(id);
+    stream = tokenizer.streamDecoder({ skipSpecial, state: structuredClone(stream.state()) });
+    return piece;
+  });
+  return pieces.join("") + stream.flush();
+}
+
+Deno.test("tokenizer: of a text that is far too long a part is enough", () => {
+  const tokenizer = tokenizerOf();
+  const encoded = (text: string) => tokenizer.encode(text, { upTo: 10 });
+  assertEquals(encoded("the").length, tokenizer.encode("the").length);
+  const whole = tokenizer.encode("x".repeat(300));
+  assertEquals([whole.length, encoded("x".repeat(300))], [300, whole]);
+  const part = encoded("x".repeat(1e6)).length;
+  assert(part > 10 && part < 1000, `${part} tokens`);
 });
 
 Deno.test("tokenizer: a stream holds back an incomplete character", () => {
@@ -208,5 +231,6 @@ Deno.test("tokenizer: SentencePiece from GGUF merges by score and falls back to 
     assertEquals(tokenizer.decode(ids, { skipSpecial: true }), text);
     const stream = tokenizer.streamDecoder();
     assertEquals(ids.map((i) => stream.push(i)).join("") + stream.flush(), text);
+    assertEquals(decodeInCalls(tokenizer, ids), text);
   }
 });
