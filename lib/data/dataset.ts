@@ -231,7 +231,7 @@ async function* parquetRecords(
   param: string,
 ): AsyncGenerator<Placed[]> {
   let row = 0;
-  const limits = { maxRecords, maxGroupBytes: 2 * gibibyte };
+  const limits = { maxRecords, maxMemoryBytes: 2 * gibibyte };
   for await (const rows of parquetRows(path, filename, limits, param)) {
     yield rows.map((record) => ({ where: `row ${++row}`, record }));
   }

@@ -1,16 +1,124 @@
-// Rows of a Parquet file, read one row group at a time through hyparquet. The footer's counts and
-// offsets are checked against the file's size and the limits before anything else is read.
-// Left out on purpose: encrypted files and column selection (a record keeps every field).
+// Rows of a Parquet file, one row group at a time: hyparquet decodes, this and the files beside it
+// decide what it gets to see. Footer, page headers, sizes and contents are checked first, and what the
+// file unpacks to is bounded, so that a damaged or hostile file is an error and nothing else.
+// hyparquet's own readers of whole files are not used: they start every column at once, and where a
+// second one fails, nobody waits for its rejection.
 
-import { parquetMetadataAsync, parquetReadObjects, type SchemaElement } from "hyparquet";
-import { compressors } from "hyparquet-compressors";
+import { flatten } from "hyparquet";
+import { assembleNested } from "hyparquet/src/assemble.js";
+import { DEFAULT_PARSERS } from "hyparquet/src/convert.js";
 import { InvalidFile } from "../errors.ts";
+import { MemoryBudget, memoryOf, recordBytes } from "./memory_budget.ts";
+import { type Footer, footerLength, parseFooter, trailerBytes } from "./parquet_footer.ts";
+import { readPages } from "./parquet_pages.ts";
+
+/**
+ * What a file may unpack to: 64 times its size, which text of any language stays far below, or 16 MiB
+ * where that is more, and never over `maxMemoryBytes`.
+ */
+const maxExpansion = 64;
+const freeBytes = 2 ** 24;
+/** Rows handed out together. */
+const batchRows = 1024;
 
 export interface ParquetLimits {
   /** Rows the whole file may have. */
   maxRecords: number;
-  /** Bytes one row group may take once unpacked, as the footer states them. */
-  maxGroupBytes: number;
+  /** Bytes its rows may take in memory. */
+  maxMemoryBytes: number;
+}
+
+/**
+ * The rows of a Parquet file, in order, as records of JSON values.
+ * @throws {InvalidFile} when the file is damaged, holds what is not read, or passes a limit.
+ */
+export async function* parquetRows(
+  path: string,
+  filename: string,
+  limits: ParquetLimits,
+  param: string | null = null,
+): AsyncGenerator<Record<string, unknown>[]> {
+  using source = await Deno.open(path, { read: true });
+  const fileBytes = (await source.stat()).size;
+  const fail = (what: string) =>
+    new InvalidFile(`Cannot read ${filename} as Parquet: ${what}`, param);
+  const budget = new MemoryBudget(
+    Math.min(limits.maxMemoryBytes, Math.max(freeBytes, maxExpansion * fileBytes)),
+    (bytes) =>
+      fail(
+        `its ${fileBytes} bytes unpack to more than ${bytes}, the limit; write it as .jsonl or split it`,
+      ),
+  );
+  /** Whatever a decoder throws on damaged bytes is an error of the file. */
+  const reading = <T>(work: () => T, place = ""): T => {
+    try {
+      return work();
+    } catch (error) {
+      if (error instanceof InvalidFile) throw error;
+      throw fail(`${place}${error instanceof Error ? error.message : error}. Is it whole?`);
+    }
+  };
+  const readAt = async (start: number, end: number) => {
+    const bytes = new Uint8Array(end - start);
+    await source.seek(start, Deno.SeekMode.Start);
+    for (let done = 0; done < bytes.length;) {
+      const read = await source.read(bytes.subarray(done));
+      if (read === null) throw fail(`it ends before byte ${end}`);
+      done += read;
+    }
+    return bytes;
+  };
+
+  const trailer = await readAt(Math.max(0, fileBytes - trailerBytes), fileBytes);
+  const footerBytes = reading(() => footerLength(trailer, fileBytes)) + trailerBytes;
+  const footer = await readAt(fileBytes - footerBytes, fileBytes);
+  const { schema, groups } = reading(() => parseFooter(footer, fileBytes, budget));
+  const rowCount = groups.reduce((sum, { rows }) => sum + rows, 0);
+  if (rowCount > limits.maxRecords) {
+    throw fail(`it has ${rowCount} rows, the limit is ${limits.maxRecords}; split it`);
+  }
+  budget.spend(rowCount * recordBytes);
+
+  for (const [index, { rows, chunks }] of groups.entries()) {
+    const values = new Map<string, ReturnType<typeof flatten>>();
+    for (const chunk of chunks) {
+      const bytes = await readAt(chunk.start, chunk.end);
+      const name = chunk.path.join(".");
+      const place = `column ${name} of row group ${index + 1}: `;
+      values.set(name, reading(() => flatten(readPages(bytes, chunk, budget)), place));
+    }
+    const fields = reading(() => fieldsOf(schema, values, rows));
+    for (let start = 0; start < rows; start += batchRows) {
+      const batch = Array.from(
+        { length: Math.min(batchRows, rows - start) },
+        (_, i) =>
+          reading(() => {
+            const record = Object.fromEntries(
+              fields.map(([name, column]) => [name, plain(column[start + i])]),
+            );
+            budget.spend(memoryOf(record));
+            return record;
+          }),
+      );
+      yield batch;
+    }
+  }
+}
+
+/** The fields of the records, each with its value for every row; nested columns become one field. */
+function fieldsOf(
+  schema: Footer["schema"],
+  values: Map<string, ReturnType<typeof flatten>>,
+  rows: number,
+): [name: string, column: ReturnType<typeof flatten>][] {
+  return schema.children.map((field) => {
+    if (field.children.length > 0) assembleNested(values, field, DEFAULT_PARSERS);
+    const column = values.get(field.element.name) ?? [];
+    if (column.length !== rows) {
+      throw new Error(`column ${field.element.name} has ${column.length} values for ${rows} rows`);
+    }
+    return [field.element.name, column];
+  });
 }
 
 /** A value as JSON would hold it: integers as numbers (as text past 2^53), dates as ISO text. */
@@ -26,109 +134,4 @@ function plain(value: unknown): unknown {
     return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]));
   }
   return value;
-}
-
-/**
- * The rows of a Parquet file, in order, a row group at a time.
- * @throws {InvalidFile} when the file is truncated, its counts don't fit it, or a limit is passed.
- */
-export async function* parquetRows(
-  path: string,
-  filename: string,
-  limits: ParquetLimits,
-  param: string | null = null,
-): AsyncGenerator<Record<string, unknown>[]> {
-  using source = await Deno.open(path, { read: true });
-  const byteLength = (await source.stat()).size;
-  const fail = (what: string) =>
-    new InvalidFile(`Cannot read ${filename} as Parquet: ${what}`, param);
-
-  // Reads block: hyparquet asks for several slices at once, a file has one position, and a slice still
-  // under way when a damaged column ends the reading would fail with nobody waiting for it.
-  function slice(start: number, end = byteLength): ArrayBuffer {
-    if (!(start >= 0 && start <= end && end <= byteLength)) {
-      throw fail(`bytes ${start} to ${end} are wanted, the file has ${byteLength}`);
-    }
-    const bytes = new Uint8Array(end - start);
-    source.seekSync(start, Deno.SeekMode.Start);
-    for (let done = 0; done < bytes.length;) {
-      const count = source.readSync(bytes.subarray(done));
-      if (count === null) throw fail(`it ends before byte ${end}`);
-      done += count;
-    }
-    return bytes.buffer;
-  }
-  const file = { byteLength, slice };
-  const reading = async <T>(work: () => Promise<T>): Promise<T> => {
-    try {
-      return await work();
-    } catch (error) {
-      if (error instanceof InvalidFile) throw error;
-      throw fail(`${error instanceof Error ? error.message : error}. Is it whole?`);
-    }
-  };
-
-  // Looking for geometry columns never ends on some damaged schemas.
-  const metadata = await reading(() => parquetMetadataAsync(file, { geoparquet: false }));
-  checkSchema(metadata.schema, fail);
-  const groups = metadata.row_groups.map((group) => ({
-    rows: Number(group.num_rows),
-    sizeBytes: Number(group.total_byte_size),
-    columns: group.columns,
-  }));
-  let total = 0;
-  for (const [index, group] of groups.entries()) {
-    if (!(group.rows >= 0)) throw fail(`row group ${index} has ${group.rows} rows`);
-    total += group.rows;
-    if (total > limits.maxRecords) {
-      throw fail(`it has more than ${limits.maxRecords} rows, the limit; split it`);
-    }
-    if (!(group.sizeBytes <= limits.maxGroupBytes)) {
-      throw fail(
-        `row group ${index} unpacks to ${group.sizeBytes} bytes, the limit is ${limits.maxGroupBytes}; write smaller row groups`,
-      );
-    }
-    for (const { meta_data: column } of group.columns) {
-      if (!column) continue;
-      const start = Number(column.dictionary_page_offset ?? column.data_page_offset);
-      const end = start + Number(column.total_compressed_size);
-      if (!(start >= 0 && end >= start && end <= byteLength)) {
-        throw fail(
-          `column ${
-            column.path_in_schema.join(".")
-          } of row group ${index} lies at bytes ${start} to ${end}, the file has ${byteLength}`,
-        );
-      }
-    }
-  }
-  if (total !== Number(metadata.num_rows)) {
-    throw fail(`its row groups hold ${total} rows, its footer says ${metadata.num_rows}`);
-  }
-
-  let rowStart = 0;
-  for (const { rows } of groups) {
-    const rowEnd = rowStart + rows;
-    const read = await reading(() =>
-      parquetReadObjects({ file, metadata, compressors, geoparquet: false, rowStart, rowEnd })
-    );
-    if (read.length !== rows) {
-      throw fail(`rows ${rowStart} to ${rowEnd} are wanted, ${read.length} were there`);
-    }
-    yield read.map((row) => plain(row) as Record<string, unknown>);
-    rowStart = rowEnd;
-  }
-}
-
-/** Checks that the flat list of schema elements is one tree. */
-function checkSchema(schema: SchemaElement[], fail: (what: string) => Error) {
-  const depthLimit = 32;
-  function end(index: number, depth: number): number {
-    const element = schema[index];
-    const children = element?.num_children ?? 0;
-    if (!element || children < 0 || depth > depthLimit) throw fail("its schema is damaged");
-    let next = index + 1;
-    for (let child = 0; child < children; child++) next = end(next, depth + 1);
-    return next;
-  }
-  if (end(0, 0) !== schema.length) throw fail("its schema is damaged");
 }

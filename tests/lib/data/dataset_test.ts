@@ -138,7 +138,7 @@ Deno.test("dataset: CSV cells hold conversations as JSON", async () => {
   assertEquals([sample.prompt, sample.answer], [[{ role: "user", content: "Hi" }], "Yo"]);
 });
 
-for (const codec of ["snappy", "zstd", "gzip"]) {
+for (const codec of ["snappy", "zstd", "gzip", "brotli", "lz4", "none"]) {
   Deno.test(`dataset: Parquet, ${codec}, several row groups`, async () => {
     const samples = await readDataset(parquet(`questions_${codec}`), "a.parquet");
     assertEquals(samples.map(({ item }) => item), [
