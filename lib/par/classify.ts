@@ -92,7 +92,9 @@ export async function classify(
 export function rolePlayPrompt(targetModel: string, sample: Sample, index: number): Message[] {
   if (sample.answer === null) {
     throw new InvalidRequest(
-      `Cannot classify sample ${index}: it has no answer, and teachers judge a task by its answer`,
+      `Cannot classify sample ${
+        index + 1
+      }: it has no answer, and teachers judge a task by its answer`,
     );
   }
   const content = `Act as ${targetModel}. You are given a task and its answer. \

@@ -5,7 +5,16 @@
 // 1,080 equals 1080; `integer` takes a minus sign too. Left out: rewards that ask another model.
 
 import type { Sample } from "../data/record.ts";
-import { finalAnswer, patternOf, reference, sameAnswer, statedAnswer } from "./grade.ts";
+import { NumericError } from "../errors.ts";
+import {
+  checkReferences,
+  finalAnswer,
+  patternOf,
+  reference,
+  sameAnswer,
+  sampleName,
+  statedAnswer,
+} from "./grade.ts";
 import type { RewardSettings } from "./settings.ts";
 
 export interface CompletionInfo {
@@ -31,7 +40,7 @@ export function rewardNames(settings: RewardSettings[]): string[] {
 /**
  * Scores one completion by every reward.
  * @throws {InvalidRequest} when math_answer is asked for and the sample has no answer, or a pattern
- * cannot be used.
+ * cannot be used. @throws {NumericError} when the sum is NaN or Inf.
  */
 export function scoreCompletion(
   settings: RewardSettings[],
@@ -45,6 +54,14 @@ export function scoreCompletion(
   for (const [index, one] of settings.entries()) {
     each[names[index]] = rewardOf(one, completion, sample, info);
     total += one.weight * each[names[index]];
+    // One such reward would make every advantage of its group NaN, and the policy after it.
+    if (!Number.isFinite(total)) {
+      throw new NumericError(
+        `Cannot score an answer to ${sampleName(sample)}: the sum of rewards is ${total} with ` +
+          `${names[index]} (${each[names[index]]} at weight ${one.weight}). Lower the weight, or ` +
+          "leave the reward or the sample out.",
+      );
+    }
   }
   return { total, each };
 }
@@ -56,7 +73,7 @@ export function scoreCompletion(
 export function checkRewards(settings: RewardSettings[], samples: Sample[]): void {
   for (const one of settings) {
     if (one.type === "regex") patternOf(one);
-    if (one.type === "math_answer") samples.forEach(reference);
+    if (one.type === "math_answer") checkReferences(samples);
   }
 }
 
@@ -102,15 +119,27 @@ export function integer(completion: string): number {
 
 /** 0.5 when the completion is exactly the wanted form, with its line ends. */
 export function strictFormat(completion: string): number {
+  const open = "<reasoning>\n", middle = "\n</reasoning>\n<answer>\n", close = "\n</answer>\n";
   // Python's $ also matches before a last line end.
-  const form = /^<reasoning>\n.*?\n<\/reasoning>\n<answer>\n.*?\n<\/answer>\n\n?$/s;
-  return form.test(completion) ? 0.5 : 0;
+  const text = completion.endsWith(`${close}\n`) ? completion.slice(0, -1) : completion;
+  if (!text.startsWith(open) || !text.endsWith(close)) return 0;
+  const at = text.indexOf(middle, open.length);
+  return at >= 0 && at + middle.length <= text.length - close.length ? 0.5 : 0;
 }
 
 /** 0.5 when the completion begins with both tags in order; spaces and what follows don't matter. */
 export function softFormat(completion: string): number {
-  const form = /^<reasoning>.*?<\/reasoning>\s*<answer>.*?<\/answer>/s;
-  return form.test(completion.trim()) ? 0.5 : 0;
+  const open = "<reasoning>", close = "</reasoning>", answer = "<answer>";
+  const text = completion.trim();
+  if (!text.startsWith(open)) return 0;
+  for (let at = open.length; (at = text.indexOf(close, at)) >= 0;) {
+    at += close.length;
+    let next = at;
+    while (next < text.length && text[next].trim() === "") next++;
+    if (!text.startsWith(answer, next)) continue;
+    return text.includes("</answer>", next + answer.length) ? 0.5 : 0;
+  }
+  return 0;
 }
 
 /**

@@ -2,6 +2,8 @@ import fc from "fast-check";
 import { readSamples } from "../../../lib/data/dataset.ts";
 import { InvalidRequest } from "../../../lib/errors.ts";
 import {
+  checkGrader,
+  contains,
   finalAnswer,
   grade,
   parseNumber,
@@ -21,6 +23,10 @@ for (
     ["72%", 72],
     ["3/4", 0.75],
     ["$12$", 12],
+    ["$ 12. $", 12],
+    ["$$", null],
+    ["$", null],
+    ["50\\%", 50],
     ["1e3", 1000],
     [".5", 0.5],
     ["72 apples", null],
@@ -70,8 +76,24 @@ Deno.test("grade: math_answer finds the number on both sides", () => {
   assert(!grade(grader, "1080 less 1 is 1079", sample));
   assertThrows(
     () => grade(grader, "1", readSamples([{ question: "How many?" }])[0]),
-    (error) => error instanceof InvalidRequest && /the sample has none/.test(error.message),
+    (error) =>
+      error instanceof InvalidRequest && /answer to the sample "How many\?": it has none/.test(
+        error.message,
+      ),
   );
+});
+
+Deno.test("grade: a sample without a reference is named by its number from 1, before the job", () => {
+  const samples = readSamples([{ question: "a", answer: "1" }, { question: "b" }, {
+    question: "c",
+  }]);
+  assertThrows(
+    () => checkGrader({ type: "math_answer" }, samples),
+    (error) =>
+      error instanceof InvalidRequest &&
+      /2 of 3 samples have none, the first is sample 2 \("b"\)/.test(error.message),
+  );
+  checkGrader({ type: "regex", pattern: "x" }, samples);
 });
 
 Deno.test("grade: string_check's four operations", () => {
@@ -81,6 +103,16 @@ Deno.test("grade: string_check's four operations", () => {
   assertEquals([check("ne", "Paris"), check("ne", "Rome")], [false, true]);
   assertEquals([check("like", "In Paris."), check("like", "in paris")], [true, false]);
   assertEquals([check("ilike", "in paris"), check("ilike", "Rome")], [true, false]);
+});
+
+Deno.test("grade: contains is String.includes", () => {
+  const text = fc.array(fc.constantFrom("a", "b", "é"), { maxLength: 12 }).map((all) =>
+    all.join("")
+  );
+  fc.assert(
+    fc.property(text, text, (text, wanted) => contains(text, wanted) === text.includes(wanted)),
+    { numRuns: 2000 },
+  );
 });
 
 Deno.test("grade: regex looks anywhere in the completion", () => {

@@ -1,5 +1,6 @@
+import fc from "fast-check";
 import { readSamples } from "../../../lib/data/dataset.ts";
-import { InvalidRequest } from "../../../lib/errors.ts";
+import { InvalidRequest, NumericError } from "../../../lib/errors.ts";
 import {
   checkRewards,
   integer,
@@ -96,11 +97,61 @@ Deno.test("rewards: a missing reference and a bad pattern are found before the j
   checkRewards([{ type: "integer", weight: 1 }], unanswered);
   assertThrows(
     () => checkRewards(math, unanswered),
-    (error) =>
-      error instanceof InvalidRequest && /"Why\?": the sample has none/.test(error.message),
+    (error) => error instanceof InvalidRequest && /sample 1 \("Why\?"\)/.test(error.message),
   );
   assertThrows(
     () => checkRewards([{ type: "regex", weight: 1, pattern: "(" }], []),
     (error) => error instanceof InvalidRequest && error.param === "pattern",
   );
+});
+
+Deno.test("rewards: a sum that is no number is refused, and the sample is named", () => {
+  const settings = (weight: number): RewardSettings[] => [
+    { type: "strict_format", weight: 1 },
+    { type: "math_answer", weight },
+  ];
+  for (const weight of [1e308, -1e308, Infinity, NaN]) {
+    assertThrows(
+      () => scoreCompletion(settings(weight), good, sample, { tokens: 1 }),
+      (error) =>
+        error instanceof NumericError &&
+        /the sample "6\*12\?".* with math_answer \(2 at weight/.test(error.message),
+    );
+  }
+  const length: RewardSettings[] = [{ type: "length", weight: 1, target: 0 }];
+  assertThrows(() => scoreCompletion(length, good, sample, { tokens: 0 }), NumericError);
+});
+
+Deno.test("rewards: the formats are those of the authors' regular expressions", () => {
+  const strict = /^<reasoning>\n.*?\n<\/reasoning>\n<answer>\n.*?\n<\/answer>\n\n?$/s;
+  const soft = /^<reasoning>.*?<\/reasoning>\s*<answer>.*?<\/answer>/s;
+  const piece = fc.constantFrom(
+    "<reasoning>",
+    "</reasoning>",
+    "<answer>",
+    "</answer>",
+    "\n",
+    " ",
+    "a",
+  );
+  const inOrder = ["<reasoning>", "\n", "</reasoning>", "\n", "<answer>", "\n", "</answer>", "\n"];
+  let matches = 0;
+  fc.assert(
+    fc.property(
+      fc.array(fc.array(piece, { maxLength: 3 }), { minLength: 9, maxLength: 9 }),
+      fc.subarray(inOrder, { minLength: 6 }),
+      (between, tags) => {
+        const text = tags.map((tag, i) => tag + between[i].join("")).join("");
+        assertEquals(strictFormat(text), strict.test(text) ? 0.5 : 0, JSON.stringify(text));
+        assertEquals(softFormat(text), soft.test(text.trim()) ? 0.5 : 0, JSON.stringify(text));
+        if (softFormat(text) > 0) matches++;
+      },
+    ),
+    { numRuns: 3000 },
+  );
+  assert(matches > 300 && matches < 2700, `${matches} match`);
+  for (const end of ["", "\n", "\n\n", "\n\n\n"]) {
+    const text = `<reasoning>\n\n</reasoning>\n<answer>\n\n</answer>${end}`;
+    assertEquals(strictFormat(text), strict.test(text) ? 0.5 : 0, JSON.stringify(text));
+  }
 });
