@@ -11,12 +11,15 @@ import type { AppDeps } from "../routes/deps.ts";
 import { isFolder } from "./settings.ts";
 
 /** Starts the engine; its measured kernel choices are kept in the data folder, where there is one. */
-export function startGpuEngine({ data }: ServerConfig): Engine {
+export function startGpuEngine({ data, limits }: ServerConfig): Engine {
   // Without it a missing Vulkan driver falls back silently to OpenGL.
   if (Deno.build.os === "linux" && !Deno.env.get("DENO_WEBGPU_BACKEND")) {
     Deno.env.set("DENO_WEBGPU_BACKEND", "vulkan");
   }
-  return startEngine({ choicesPath: isFolder(data) ? `${data}/kernel_choices.json` : null });
+  return startEngine({
+    choicesPath: isFolder(data) ? `${data}/kernel_choices.json` : null,
+    silenceMs: limits.engine_silence_seconds * 1000,
+  });
 }
 
 /** Opens the store and starts the engine. @throws {Error} when another program holds the store. */
@@ -35,10 +38,9 @@ export function open(config: ServerConfig, shutdown: AbortSignal): AppDeps {
   };
 }
 
-/** Ends what `open` began, the running job included. */
+/** Ends what `open` began, within seconds, whatever the running job is at. */
 export async function close({ queue, engine, store }: AppDeps): Promise<void> {
-  await queue.close();
-  await engine.close();
+  await Promise.all([queue.close(), engine.close()]);
   store.close();
 }
 

@@ -29,6 +29,8 @@ const statuses: Record<string, ContentfulStatusCode> = {
 /** Statuses of GpuError by its code, where sending the request again may help; 500 for any other. */
 const gpuStatuses: Record<string, ContentfulStatusCode> = {
   memory_in_use: 503,
+  engine_stopped: 503,
+  device_lost: 503,
 };
 
 const types: Partial<Record<number, string>> = {

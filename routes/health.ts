@@ -17,7 +17,7 @@ const probe = (path: string, summary: string) =>
     responses: { 200: json(healthSchema, "It is.") },
   });
 
-export function healthRoutes({ store, queue, version }: AppDeps) {
+export function healthRoutes({ store, queue, engine, version }: AppDeps) {
   return newRouter()
     .openapi(
       probe("/livez", "Whether the process answers"),
@@ -26,6 +26,10 @@ export function healthRoutes({ store, queue, version }: AppDeps) {
     .openapi(probe("/readyz", "Whether the server takes work"), (c) => {
       if (queue.closing) {
         throw new InvalidRequest("Cannot take work: the server is stopping.", null, "unavailable");
+      }
+      const problem = engine.problem();
+      if (problem !== null) {
+        throw new InvalidRequest(`Cannot take work: ${problem}`, null, "unavailable");
       }
       store.jobs({ limit: 1, order: "desc" });
       return c.json({ status: "ok" as const, version }, 200);

@@ -166,6 +166,8 @@ export interface FakeEngine extends Engine {
   tasks: Task[];
   /** How the next tasks are answered. */
   behave: Behaviour;
+  /** What `problem` answers. */
+  trouble: string | null;
 }
 
 export function fakeEngine(behave: Behaviour = usual): FakeEngine {
@@ -173,6 +175,10 @@ export function fakeEngine(behave: Behaviour = usual): FakeEngine {
   return {
     tasks,
     behave,
+    trouble: null,
+    problem() {
+      return this.trouble;
+    },
     async run(task, onEvent = () => {}, signal = new AbortController().signal) {
       tasks.push(structuredClone(task) as Task);
       return await this.behave(task as Task, onEvent, signal) as TaskResults[typeof task.kind];

@@ -102,8 +102,7 @@ export async function realServer(): Promise<RealServer> {
     },
     async [Symbol.asyncDispose]() {
       shutdown.abort();
-      await queue.close();
-      await engine.close();
+      await Promise.all([queue.close(), engine.close()]);
       store.close();
       await Deno.remove(folder, { recursive: true });
     },

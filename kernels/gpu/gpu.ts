@@ -37,6 +37,8 @@ export class Gpu {
   #pass: GPUComputePassEncoder | null = null;
   readonly #bindings: BindingCache;
   #failure: GpuError | null = null;
+  readonly #failed = Promise.withResolvers<GpuError>();
+  #closed = false;
   /** Dispatches since the device was opened. */
   dispatches = 0;
 
@@ -53,19 +55,27 @@ export class Gpu {
     this.#bindings = new BindingCache(device, () => this.flush());
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
-      this.#failure ??= new GpuError(
-        `The GPU refused a command: ${(event as GPUUncapturedErrorEvent).error.message}`,
-      );
+      const { message } = (event as GPUUncapturedErrorEvent).error;
+      this.#fail(new GpuError(`The GPU refused a command: ${message}`));
     });
     device.lost.then((info) => {
-      if (info.reason === "destroyed") return;
-      this.#failure ??= new GpuError(
-        `The GPU was lost: ${info.message || info.reason}. Restart the server; a reset driver or ` +
-          "too little GPU memory are the usual causes.",
-        null,
-        "device_lost",
+      if (this.#closed) return;
+      this.#fail(
+        new GpuError(
+          `The GPU was lost: ${
+            info.message || info.reason
+          }. Send the request again; a reset driver or ` +
+            "too little GPU memory are the usual causes.",
+          null,
+          "device_lost",
+        ),
       );
     });
+  }
+
+  /** Resolves when the device is lost or has refused a command; pending once it is closed. */
+  get failure(): Promise<GpuError> {
+    return this.#failed.promise;
   }
 
   /** Whether the device is lost or has refused a command: every later sync throws that. */
@@ -109,8 +119,10 @@ export class Gpu {
     const whole = data.byteLength & ~3;
     const at = tensor.offsetBytes + offsetBytes;
     const source = data as Data & { buffer: ArrayBuffer };
+    // A view of its own, because older runtimes know no offset and size here.
     if (whole > 0) {
-      this.device.queue.writeBuffer(buffer, at, source.buffer, source.byteOffset, whole);
+      const view = new Uint8Array(source.buffer, source.byteOffset, whole);
+      this.device.queue.writeBuffer(buffer, at, view);
     }
     if (whole < data.byteLength) {
       const tail = new Uint8Array(4);
@@ -225,11 +237,6 @@ export class Gpu {
     );
   }
 
-  /** The encoder, outside any pass, for a copy this class has no method for. */
-  encoder(): GPUCommandEncoder {
-    return this.#commandEncoder();
-  }
-
   /** Hands what is recorded to the GPU without waiting. */
   flush(): void {
     this.#pass?.end();
@@ -243,6 +250,12 @@ export class Gpu {
     this.flush();
     await this.device.queue.onSubmittedWorkDone();
     await this.#check();
+  }
+
+  /** Waits for an empty command, which a lost device cannot run. @throws {GpuError} as `sync` */
+  async probe(): Promise<void> {
+    this.#commandEncoder();
+    await this.sync();
   }
 
   /** Reads tensors back in one copy; each comes as its own array of words. */
@@ -336,7 +349,13 @@ export class Gpu {
 
   /** Closes the device; everything on it is gone. */
   close(): void {
+    this.#closed = true;
     this.device.destroy();
+  }
+
+  #fail(error: GpuError): void {
+    this.#failure ??= error;
+    this.#failed.resolve(this.#failure);
   }
 
   async #check(): Promise<void> {

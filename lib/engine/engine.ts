@@ -1,6 +1,8 @@
-// The server's side of the engine: starts the Worker that owns the GPU and runs tasks on it.
-// Nothing here touches the GPU, so the server answers while the GPU works.
+// The server's side of the engine: starts the Worker that owns the GPU, runs tasks on it, and starts
+// another when it dies or gives no sign of life. The tasks it was at then fail; those that had not begun go
+// to the new one. Nothing here touches the GPU, so the server answers while the GPU works.
 
+import { getLogger } from "@logtape/logtape";
 import { Cancelled, GpuError, InvalidFile, InvalidRequest, NumericError } from "../errors.ts";
 import type {
   EngineReply,
@@ -11,85 +13,233 @@ import type {
   TaskResults,
 } from "./messages.ts";
 
+const logger = getLogger(["lorapar", "engine"]);
+
 /** What the server needs of an engine; tests put a fake in its place. */
 export interface Engine {
   /**
    * Runs one task to its end. Tasks started together take turns on the GPU, step by step.
    * `signal` asks it to stop at its next step; the promise then rejects with `Cancelled`.
+   * @throws {GpuError} code "engine_stopped" when the engine died at it; it may be run again.
    */
   run<K extends Task["kind"]>(
     task: Extract<Task, { kind: K }>,
     onEvent?: (event: TaskEvent) => void,
     signal?: AbortSignal,
   ): Promise<TaskResults[K]>;
+  /** Why no task can run now, e.g. while the engine is started again; null when one can. */
+  problem(): string | null;
+  /** Asks the tasks to stop, and after a moment ends them. */
   close(): Promise<void>;
 }
 
-interface Running {
-  resolve(result: unknown): void;
-  reject(error: Error): void;
-  onEvent: ((event: TaskEvent) => void) | undefined;
-}
-
-const errorClasses = { InvalidFile, InvalidRequest, GpuError, NumericError } as const;
-
-function revive(error: TaskError): Error {
-  if (error.name === "Cancelled") return new Cancelled(error.message);
-  const known = errorClasses[error.name as keyof typeof errorClasses];
-  if (known) return new known(error.message, error.param, error.code);
-  return new Error(error.message);
+export interface EngineOptions {
+  /** Where measured kernel choices are kept between runs; null measures anew. */
+  choicesPath?: string | null;
+  /** Silence after which the engine counts as hung. */
+  silenceMs?: number;
+  /** How long `close` waits for the tasks' next step. */
+  graceMs?: number;
+  workerUrl?: URL;
 }
 
 /**
- * Starts the Worker. `choicesPath` is where measured kernel choices are kept between runs.
- * @throws {GpuError} later, from `run`, when no adapter can be had.
+ * Reading a result back blocks the Worker for as long as the GPU computes it. On a GPU that is seconds; a
+ * training step of a model of a billion parameters takes ten minutes on two CPU cores.
  */
-export function startEngine({ choicesPath = null }: { choicesPath?: string | null } = {}): Engine {
-  const worker = new Worker(new URL("./worker.ts", import.meta.url), {
-    type: "module",
-    name: "engine",
-  });
-  const running = new Map<string, Running>();
-  let nextId = 1;
-  let failure: Error | null = null;
+const defaultSilenceMs = 1_800_000;
+/** Starts in a row that end before the Worker said anything, until tasks are no longer kept for it. */
+const maxFailedStarts = 3;
 
-  worker.onmessage = ({ data }: MessageEvent<EngineReply>) => {
-    if (data.type === "ready") return;
-    const task = running.get(data.id);
+interface Running {
+  id: string;
+  task: Task;
+  /** One i32, 1 once the task should stop; a busy Worker cannot receive messages. */
+  cancel: SharedArrayBuffer;
+  begun: boolean;
+  onEvent: ((event: TaskEvent) => void) | undefined;
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+}
+
+const errorClasses = { Cancelled, InvalidFile, InvalidRequest, GpuError, NumericError } as const;
+
+function revive({ name, message, param, code }: TaskError): Error {
+  if (!Object.hasOwn(errorClasses, name)) return new Error(message);
+  const known = errorClasses[name as keyof typeof errorClasses];
+  return new known(message, param, code);
+}
+
+class SupervisedEngine implements Engine {
+  readonly #options: Required<EngineOptions>;
+  readonly #tasks = new Map<string, Running>();
+  #nextId = 1;
+  #worker: Worker | null = null;
+  /** Whether the present Worker has said anything. */
+  #spoke = false;
+  #failedStarts = 0;
+  #problem: string | null = "The engine is starting.";
+  #heart = new Int32Array(new SharedArrayBuffer(4));
+  #watch: ReturnType<typeof setInterval> | undefined;
+  #restart: ReturnType<typeof setTimeout> | undefined;
+  #closed = false;
+
+  constructor(options: Required<EngineOptions>) {
+    this.#options = options;
+    this.#start();
+  }
+
+  problem(): string | null {
+    return this.#problem;
+  }
+
+  run<K extends Task["kind"]>(
+    task: Extract<Task, { kind: K }>,
+    onEvent?: (event: TaskEvent) => void,
+    signal?: AbortSignal,
+  ): Promise<TaskResults[K]> {
+    if (this.#closed) return Promise.reject(new Cancelled("The server is stopping."));
+    if (signal?.aborted) return Promise.reject(new Cancelled("Cancelled by request."));
+    if (this.#failedStarts >= maxFailedStarts) {
+      return Promise.reject(new GpuError(this.#problem!, null, "engine_stopped"));
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<TaskResults[K]>();
+    const running: Running = {
+      id: `task-${this.#nextId++}`,
+      task,
+      cancel: new SharedArrayBuffer(4),
+      begun: false,
+      onEvent,
+      resolve: resolve as (result: unknown) => void,
+      reject,
+    };
+    this.#tasks.set(running.id, running);
+    this.#send(running);
+    const onAbort = () => this.#cancel(running);
+    signal?.addEventListener("abort", onAbort);
+    return promise.finally(() => {
+      this.#tasks.delete(running.id);
+      signal?.removeEventListener("abort", onAbort);
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#problem = "The server is stopping.";
+    for (const task of this.#tasks.values()) this.#cancel(task);
+    const endMs = performance.now() + this.#options.graceMs;
+    while (this.#tasks.size > 0 && performance.now() < endMs) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    this.#stop();
+    clearTimeout(this.#restart);
+    for (const task of this.#tasks.values()) {
+      task.reject(new Cancelled("The server stopped before this ended."));
+    }
+  }
+
+  /** What has begun stops at its next step; what has not is answered at once. */
+  #cancel(task: Running): void {
+    Atomics.store(new Int32Array(task.cancel), 0, 1);
+    if (!task.begun) task.reject(new Cancelled("Cancelled by request."));
+  }
+
+  #start(): void {
+    const heart = new SharedArrayBuffer(4);
+    this.#heart = new Int32Array(heart);
+    this.#spoke = false;
+    const worker = new Worker(this.#options.workerUrl, { type: "module", name: "engine" });
+    this.#worker = worker;
+    // What a Worker that was given up still says is nobody's.
+    worker.onmessage = ({ data }: MessageEvent<EngineReply>) => {
+      if (worker === this.#worker) this.#receive(data);
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      if (worker === this.#worker) this.#fail(event.message);
+    };
+    const open: EngineRequest = { type: "open", choicesPath: this.#options.choicesPath, heart };
+    worker.postMessage(open);
+    for (const task of this.#tasks.values()) this.#send(task);
+    this.#watchHeart();
+  }
+
+  #send({ id, task, cancel }: Running): void {
+    const request: EngineRequest = { type: "run", id, task, cancel };
+    this.#worker?.postMessage(request);
+  }
+
+  #receive(reply: EngineReply): void {
+    this.#spoke = true;
+    this.#failedStarts = 0;
+    if (reply.type === "device") {
+      const { problem } = reply;
+      if (problem && problem !== this.#problem) logger.warn("No GPU: {problem}", { problem });
+      if (!this.#closed) this.#problem = problem;
+      return;
+    }
+    if (reply.type === "fault") {
+      logger.error("The engine met an error: {message}", { message: reply.message });
+      return;
+    }
+    const task = this.#tasks.get(reply.id);
     if (!task) return;
-    if (data.type === "event") return task.onEvent?.(data.event);
-    running.delete(data.id);
-    if (data.type === "done") task.resolve(data.result);
-    else task.reject(revive(data.error));
-  };
-  worker.onerror = (event) => {
-    event.preventDefault();
-    failure = new GpuError(`The engine stopped: ${event.message}. Restart the server.`);
-    for (const task of running.values()) task.reject(failure);
-    running.clear();
-  };
+    if (reply.type === "begun") task.begun = true;
+    else if (reply.type === "event") task.onEvent?.(reply.event);
+    else if (reply.type === "done") task.resolve(reply.result);
+    else task.reject(revive(reply.error));
+  }
 
-  const send = (request: EngineRequest) => worker.postMessage(request);
+  /** Counts silence by its own ticks, so that a machine that slept is no reason to restart. */
+  #watchHeart(): void {
+    const { silenceMs } = this.#options;
+    const tickMs = Math.min(1000, silenceMs / 4);
+    let last = 0;
+    let silentTicks = 0;
+    const watch = setInterval(() => {
+      const beats = Atomics.load(this.#heart, 0);
+      silentTicks = beats === last ? silentTicks + 1 : 0;
+      last = beats;
+      if (silentTicks * tickMs < silenceMs) return;
+      const seconds = Math.round(silenceMs / 1000);
+      // Ending a thread that computes is not to be had: it may keep a core until the process ends.
+      logger.error("A thread that hangs may keep a core busy; restart the server when you can.");
+      this.#fail(`it gave no sign of life for ${seconds} s (limits.engine_silence_seconds)`);
+    }, tickMs);
+    Deno.unrefTimer(watch);
+    this.#watch = watch;
+  }
 
-  send({ type: "open", choicesPath });
+  #stop(): void {
+    clearInterval(this.#watch);
+    this.#worker?.terminate();
+    this.#worker = null;
+  }
 
-  return {
-    run(task, onEvent, signal) {
-      if (failure) return Promise.reject(failure);
-      const id = `task-${nextId++}`;
-      const cancel = new SharedArrayBuffer(4);
-      const onAbort = () => Atomics.store(new Int32Array(cancel), 0, 1);
-      if (signal?.aborted) onAbort();
-      signal?.addEventListener("abort", onAbort);
-      return new Promise<never>((resolve, reject) => {
-        running.set(id, { resolve: resolve as (r: unknown) => void, reject, onEvent });
-        send({ type: "run", id, task, cancel });
-      }).finally(() => signal?.removeEventListener("abort", onAbort));
-    },
-    close() {
-      send({ type: "close" });
-      worker.terminate();
-      return Promise.resolve();
-    },
-  };
+  /** Ends the Worker, fails what it was at, and starts another: at once, or later when starts fail. */
+  #fail(reason: string): void {
+    this.#stop();
+    if (this.#closed) return;
+    if (!this.#spoke) this.#failedStarts++;
+    const isLost = this.#failedStarts >= maxFailedStarts;
+    this.#problem = `The engine stopped: ${reason}. It is being started again.`;
+    logger.error("{problem}", { problem: this.#problem });
+    const message = `The engine stopped while this ran: ${reason}. Send the request again.`;
+    for (const task of this.#tasks.values()) {
+      if (task.begun || isLost) task.reject(new GpuError(message, null, "engine_stopped"));
+    }
+    const delayMs = this.#failedStarts === 0 ? 0 : Math.min(30_000, 100 * 2 ** this.#failedStarts);
+    this.#restart = setTimeout(() => this.#start(), delayMs);
+  }
+}
+
+/** Starts the Worker, which opens the GPU. @throws {GpuError} later, from `run`, when there is none. */
+export function startEngine({
+  choicesPath = null,
+  silenceMs = defaultSilenceMs,
+  graceMs = 2000,
+  workerUrl = new URL("./worker.ts", import.meta.url),
+}: EngineOptions = {}): Engine {
+  return new SupervisedEngine({ choicesPath, silenceMs, graceMs, workerUrl });
 }

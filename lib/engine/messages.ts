@@ -244,14 +244,22 @@ export interface TaskError {
 
 /** Server to engine. */
 export type EngineRequest =
-  /** Sent first: where kernel choices are kept between runs, or null to measure anew. */
-  | { type: "open"; choicesPath: string | null }
-  | { type: "run"; id: string; task: Task; cancel: SharedArrayBuffer }
-  | { type: "close" };
+  /**
+   * Sent first: where kernel choices are kept between runs, or null to measure anew, and the word (one
+   * i32) that the engine counts up as long as it lives.
+   */
+  | { type: "open"; choicesPath: string | null; heart: SharedArrayBuffer }
+  /** `cancel` is one i32, 1 once the task should stop. */
+  | { type: "run"; id: string; task: Task; cancel: SharedArrayBuffer };
 
 /** Engine to server. */
 export type EngineReply =
-  | { type: "ready" }
+  /** Why no device is open, or null once one is. */
+  | { type: "device"; problem: string | null }
+  /** An error that belongs to no task, for the log. */
+  | { type: "fault"; message: string }
+  /** The task has begun: it is not sent to another engine any more. */
+  | { type: "begun"; id: string }
   | { type: "event"; id: string; event: TaskEvent }
   | { type: "done"; id: string; result: TaskResults[keyof TaskResults] }
   | { type: "failed"; id: string; error: TaskError };

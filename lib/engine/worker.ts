@@ -1,19 +1,20 @@
 // The Worker that owns the GPU: takes tasks, runs them side by side in turns, and answers with events
-// and one result each. The device is opened by the first task that needs it.
+// and one result each. An error that nobody catches belongs to no task that could be told; it is logged, and
+// the Worker goes on. While this thread lives it counts up a word that the server watches.
 
 import { loadChoices, saveChoices } from "../../kernels/gpu/autotune.ts";
 import { type Gpu, openGpu } from "../../kernels/gpu/gpu.ts";
 import { cancelCheck, type TaskContext } from "./context.ts";
+import { GpuKeeper } from "./gpu_keeper.ts";
 import type { EngineReply, EngineRequest, Task, TaskError } from "./messages.ts";
 import { gpuModelLoader, ModelCache } from "./model_cache.ts";
 import { runTask } from "./tasks.ts";
 import { createTurns } from "./turns.ts";
 
 declare const self: DedicatedWorkerGlobalScope;
-interface DedicatedWorkerGlobalScope {
+interface DedicatedWorkerGlobalScope extends EventTarget {
   onmessage: (event: MessageEvent<EngineRequest>) => void;
   postMessage(reply: EngineReply): void;
-  close(): void;
 }
 
 interface Opened {
@@ -21,17 +22,33 @@ interface Opened {
   models: ModelCache;
   /** Kernel choices that are on disk. */
   savedChoices: number;
+  close(): void;
 }
 
 const turns = createTurns();
-let opened: Promise<Opened> | null = null;
+const keeper = new GpuKeeper(open, (problem) => self.postMessage({ type: "device", problem }));
 let choicesPath: string | null = null;
+let heart = new Int32Array(new SharedArrayBuffer(4));
+
+/** A sign of life; what keeps this thread from its timers calls it too. */
+function beat(): void {
+  Atomics.add(heart, 0, 1);
+}
 
 async function open(): Promise<Opened> {
   const gpu = await openGpu();
-  if (choicesPath) await loadChoices(gpu, choicesPath);
+  try {
+    if (choicesPath) await loadChoices(gpu, choicesPath);
+  } catch (error) {
+    gpu.close();
+    throw error;
+  }
   const models = new ModelCache(gpuModelLoader(gpu), weightBudgetBytes(gpu));
-  return { gpu, models, savedChoices: gpu.choices.size };
+  const close = () => {
+    models.close();
+    gpu.close();
+  };
+  return { gpu, models, savedChoices: gpu.choices.size, close };
 }
 
 /** A software adapter shares the machine's memory; a GPU's size is not told by WebGPU. */
@@ -40,29 +57,8 @@ function weightBudgetBytes(gpu: Gpu): number {
   return Deno.systemMemoryInfo().available * 0.6;
 }
 
-/** A device that failed to open, was lost, or refused a command is opened anew for the next task. */
-async function device(): Promise<Opened> {
-  opened ??= open();
-  try {
-    return await opened;
-  } catch (error) {
-    opened = null;
-    throw error;
-  }
-}
-
-/** Tasks that are still at work on a failed device fail at their next sync. */
-async function closeFailed(): Promise<void> {
-  const current = opened;
-  const failed = await current?.then((all) => all.gpu.failed ? all : null, () => null);
-  if (!failed) return;
-  if (opened === current) opened = null;
-  failed.models.close();
-  failed.gpu.close();
-}
-
 async function saveNewChoices(): Promise<void> {
-  const current = await opened?.catch(() => null);
+  const current = await keeper.opened();
   if (!choicesPath || !current || current.gpu.choices.size === current.savedChoices) return;
   current.savedChoices = current.gpu.choices.size;
   await saveChoices(current.gpu, choicesPath);
@@ -72,42 +68,71 @@ let running = 0;
 
 async function run(id: string, task: Task, cancel: SharedArrayBuffer): Promise<void> {
   running++;
+  self.postMessage({ type: "begun", id });
   try {
+    const isCancelled = cancelCheck(cancel);
     const context: TaskContext = {
       turns,
-      device: async () => ({ ...context, ...await device() }),
-      emit: (event) => self.postMessage({ type: "event", id, event }),
-      checkCancelled: cancelCheck(cancel),
+      device: async () => ({ ...context, ...await keeper.get() }),
+      emit: (event) => {
+        beat();
+        self.postMessage({ type: "event", id, event });
+      },
+      checkCancelled: () => {
+        beat();
+        isCancelled();
+      },
     };
+    context.checkCancelled();
     const result = await runTask(context, task);
     await saveNewChoices();
     self.postMessage({ type: "done", id, result });
   } catch (error) {
-    await closeFailed();
     self.postMessage({ type: "failed", id, error: describe(error) });
   } finally {
-    if (--running === 0) await opened?.then(({ gpu }) => gpu.pool.trim(), () => {});
+    if (--running === 0) (await keeper.opened())?.gpu.pool.trim();
   }
 }
 
+/** An error of ours as it is; any other for the log, and without its stack for the user. */
 function describe(error: unknown): TaskError {
-  const { name, message, param, code, stack } = error as Partial<TaskError> & { stack?: string };
-  const known = typeof code === "string" && param !== undefined;
+  const { name, message, param, code } = (error ?? {}) as Partial<TaskError>;
+  if (typeof code === "string" && param !== undefined) {
+    return { name: name ?? "Error", message: message ?? "", param, code };
+  }
+  fault(error);
+  const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
   return {
-    name: name ?? "Error",
-    message: known ? message ?? "" : `Internal error: ${stack ?? message ?? String(error)}`,
-    param: param ?? null,
-    code: known ? code : "internal_error",
+    name: "Error",
+    message: `Internal error: ${what}. The server's log has the details.`,
+    param: null,
+    code: "internal_error",
   };
 }
 
+function fault(error: unknown): void {
+  const message = error instanceof Error ? error.stack ?? error.message : String(error);
+  self.postMessage({ type: "fault", message });
+}
+
+self.addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  fault((event as PromiseRejectionEvent).reason);
+});
+self.addEventListener("error", (event) => {
+  event.preventDefault();
+  fault((event as ErrorEvent).error);
+});
+
 self.onmessage = ({ data }) => {
-  if (data.type === "open") {
-    choicesPath = data.choicesPath;
-  } else if (data.type === "run") {
+  if (data.type === "run") {
     run(data.id, data.task, data.cancel);
-  } else {
-    self.close();
+    return;
   }
+  choicesPath = data.choicesPath;
+  heart = new Int32Array(data.heart);
+  beat();
+  setInterval(beat, 1000);
+  // Before the first task asks, so that it is known whether there is one.
+  keeper.get().catch(() => {});
 };
-self.postMessage({ type: "ready" });

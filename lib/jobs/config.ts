@@ -22,6 +22,8 @@ const limits = z.strictObject({
   max_held_body_bytes: z.number().int().min(1).default(64 * 2 ** 20),
   /** A request of whose body nothing more comes for so long is answered 408. */
   body_timeout_seconds: z.number().positive().default(30),
+  /** The engine is started anew when it gives no sign of life for so long (lib/engine/engine.ts). */
+  engine_silence_seconds: z.number().min(10).default(1800),
   /** Jobs waiting for their turn; more are answered 429. */
   max_queued_jobs: z.number().int().min(1).default(100),
   /** The longest `Prefer: wait`. */

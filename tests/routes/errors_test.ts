@@ -8,6 +8,8 @@ Deno.test("a failure of the engine says whether sending it again may help", asyn
   const answers: [Error, number, string | null, string | null][] = [
     [new GpuError("Cannot load a now.", "model", "memory_in_use"), 503, null, "10"],
     [new GpuError("Cannot load a.", "model", "out_of_memory"), 500, "false", null],
+    [new GpuError("The engine stopped.", null, "engine_stopped"), 503, null, "10"],
+    [new GpuError("The GPU was lost.", null, "device_lost"), 503, null, "10"],
     [new GpuError("The GPU refused a command."), 500, "false", null],
     [new NumericError("The logits are NaN."), 500, "false", null],
   ];
