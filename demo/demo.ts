@@ -270,10 +270,12 @@ async function tour(client: Client, screen: Screen, seed: number, out: string): 
   );
 
   for (const [system, before, after] of changes) {
-    const index = firstMended(answers[before][system], answers[after][system]);
+    const index = firstCorrected(answers[before][system], answers[after][system]);
     const { question, answer } = answers.base[system][index];
     title(
-      `${systemNames[system]}, the first question that ${stageNames[after]} mended: ${question}`,
+      `${systemNames[system]}, the first question that is right only after ${
+        stageNames[after]
+      }: ${question}`,
     );
     const rows = stages.map((stage) => [
       stageNames[stage],
@@ -322,7 +324,7 @@ const changes: [System, Stage, Stage][] = [
 ];
 
 /** The first answer that was wrong before and is right after, or the first one of all. */
-export function firstMended(
+export function firstCorrected(
   before: Pick<Answer, "correct">[],
   after: Pick<Answer, "correct">[],
 ): number {

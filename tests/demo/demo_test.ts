@@ -1,7 +1,7 @@
 // The demo's own parts, without a GPU: what it shows, how it follows jobs, what it checks.
 
 import { parseEvents } from "../../demo/client.ts";
-import { accuracyTable, agreementWithTruth, firstMended, runDemo } from "../../demo/demo.ts";
+import { accuracyTable, agreementWithTruth, firstCorrected, runDemo } from "../../demo/demo.ts";
 import { bar, JobProgress, metricsText, progressText, type Screen } from "../../demo/progress.ts";
 import { percent, table } from "../../demo/table.ts";
 import { countMoves, untar } from "../../demo/verify.ts";
@@ -108,8 +108,8 @@ Deno.test("labels agree with the truth where they are it; undecided ones do not"
 
 Deno.test("the answer that is shown is the first that went from wrong to right", () => {
   const answers = (marks: string) => [...marks].map((mark) => ({ correct: mark === "+" }));
-  assertEquals(firstMended(answers("+-+--"), answers("+--++")), 3);
-  assertEquals(firstMended(answers("++"), answers("+-")), 0);
+  assertEquals(firstCorrected(answers("+-+--"), answers("+--++")), 3);
+  assertEquals(firstCorrected(answers("++"), answers("+-")), 0);
 });
 
 Deno.test("events are found wherever the stream is cut", async () => {
