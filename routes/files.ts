@@ -19,12 +19,12 @@ import {
   route,
 } from "./schemas.ts";
 
-const contentTypes: Record<string, string> = {
-  jsonl: "application/x-ndjson",
-  json: "application/json",
-  csv: "text/csv; charset=utf-8",
-  parquet: "application/vnd.apache.parquet",
-};
+const contentTypes = new Map([
+  ["jsonl", "application/x-ndjson"],
+  ["json", "application/json"],
+  ["csv", "text/csv; charset=utf-8"],
+  ["parquet", "application/vnd.apache.parquet"],
+]);
 
 export const fileSchema = z.object({
   id: z.string(),
@@ -44,10 +44,10 @@ function fileObject({ path: _, ...row }: FileRow): z.infer<typeof fileSchema> {
 function checkedName(filename: string | null): string {
   const name = (filename ?? "").split(/[\\/]/).at(-1)!.slice(-200).toWellFormed();
   const ending = name.split(".").at(-1)!.toLowerCase();
-  if (!name.includes(".") || !(ending in contentTypes)) {
+  if (!name.includes(".") || !contentTypes.has(ending)) {
     throw new InvalidRequest(
       `Cannot tell the format of "${name}": its name must end in ` +
-        `${Object.keys(contentTypes).map((one) => `.${one}`).join(", ")}.`,
+        `${[...contentTypes.keys()].map((one) => `.${one}`).join(", ")}.`,
       "file",
       "unknown_format",
     );
@@ -194,7 +194,7 @@ export function filesRoutes(deps: AppDeps) {
       const file = await Deno.open(store.resolve(row.path), { read: true });
       return new Response(file.readable, {
         headers: {
-          "content-type": contentTypes[row.filename.split(".").at(-1)!.toLowerCase()] ??
+          "content-type": contentTypes.get(row.filename.split(".").at(-1)!.toLowerCase()) ??
             "application/octet-stream",
           "content-length": String(row.bytes),
           "content-disposition": `attachment; filename*=UTF-8''${encodeURIComponent(row.filename)}`,

@@ -21,13 +21,13 @@ const gibibyte = 2 ** 30;
 const maxJsonBytes = 2 ** 28;
 const maxLineChars = 2 ** 24;
 
-const formats: Record<string, "jsonl" | "json" | "csv" | "parquet"> = {
-  jsonl: "jsonl",
-  ndjson: "jsonl",
-  json: "json",
-  csv: "csv",
-  parquet: "parquet",
-};
+const formats = new Map<string, "jsonl" | "json" | "csv" | "parquet">([
+  ["jsonl", "jsonl"],
+  ["ndjson", "jsonl"],
+  ["json", "json"],
+  ["csv", "csv"],
+  ["parquet", "parquet"],
+]);
 
 /** Where a record stands ("line 3 of a.jsonl") and what it holds. */
 interface Placed {
@@ -45,7 +45,7 @@ export async function readDataset(
   limits: DatasetLimits = {},
 ): Promise<Sample[]> {
   const { param = "file", maxRecords = 5_000_000 } = limits;
-  const format = formats[filename.slice(filename.lastIndexOf(".") + 1).toLowerCase()];
+  const format = formats.get(filename.slice(filename.lastIndexOf(".") + 1).toLowerCase());
   const fail = (what: string) => new InvalidFile(`Cannot read ${filename}: ${what}`, param);
   if (!format) throw fail("its name must end in .jsonl, .json, .csv or .parquet");
 

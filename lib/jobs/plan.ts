@@ -12,6 +12,7 @@ import type {
   Task,
   TrainTask,
 } from "../engine/messages.ts";
+import { readSamples } from "../data/dataset.ts";
 import { InvalidRequest } from "../errors.ts";
 import {
   type ClassifySettings,
@@ -160,6 +161,8 @@ export async function planClassify(
     );
   }
   const access = await teacherAccess(deps, request.teachers, "teachers");
+  // A record that is no sample is better refused now, by its place, than by the job.
+  if (request.samples) readSamples(request.samples);
   const stored = request.samples ? await storeSamples(deps, request.samples) : request.file!;
   const { samples: _, ...rest } = request;
   const whole: ClassifySettings = { ...rest, file: stored };

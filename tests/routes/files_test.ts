@@ -43,6 +43,8 @@ Deno.test("uploads that cannot be used are refused and leave nothing", async () 
     [{ purpose: "fine-tune" }, 400, "file"],
     [{ file: new File(["x"], "model.exe") }, 400, "file"],
     [{ file: new File(["x"], "noending") }, 400, "file"],
+    [{ file: new File(["x"], "a.constructor") }, 400, "file"],
+    [{ file: new File(["x"], "a.__proto__") }, 400, "file"],
     [{ file: new File([], "empty.jsonl") }, 400, "file"],
     [{ file: new File(["x".repeat(11)], "long.jsonl") }, 413, "file"],
     [{ file: new File(["x"], "a.jsonl"), purpose: "a b" }, 400, "purpose"],

@@ -197,6 +197,8 @@ Deno.test("dataset: refusals say where", async () => {
   await refuses(/it holds no record/, "a.json", "[]");
   await refuses(/it holds no record/, "a.csv", "question,answer\n");
   await refuses(/must end in \.jsonl/, "a.txt", "a");
+  await refuses(/must end in \.jsonl/, "a.constructor", "a");
+  await refuses(/must end in \.jsonl/, "a.__proto__", "a");
   await refuses(/line 3 is not JSON .*: \{"question"$/, "a.jsonl", lines(good) + '\n\n{"question"');
   await refuses(
     /Cannot use line 2 of a\.jsonl: field "answer" is an object/,

@@ -109,6 +109,8 @@ Deno.test("classify takes a file or samples, partition a labelled file or one pe
   const file = await f.upload("{}\n");
   assertStrictEquals((await refusal(classify(f, {}, { file })))[0], "samples");
   assertStrictEquals((await refusal(classify(f, {}, { samples: undefined })))[0], "file");
+  const samples = [{ question: "1+1?", answer: "2" }, { question: 7, answer: ["2"] }];
+  assertStrictEquals((await refusal(classify(f, {}, { samples })))[0], "samples[1]");
   const partition = (body: object) =>
     planPartition(f, partitionSettings.parse({ model: "lorapar-tiny", ...body }));
   assertStrictEquals((await refusal(partition({})))[0], "system1_file");
