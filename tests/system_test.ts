@@ -18,7 +18,11 @@ import {
 } from "./real_server.ts";
 
 const model = "lorapar-tiny";
-const teachers = ["a", "b", "c"].map((name) => ({ name, model: `lorapar-teacher-${name}` }));
+/** Their names are those of members that every object has. */
+const teachers = ["constructor", "__proto__", "toString"].map((name, i) => ({
+  name,
+  model: `lorapar-teacher-${"abc"[i]}`,
+}));
 const samples = labelledSamples(24);
 const lora = { r: 4, lora_alpha: 16 };
 
@@ -70,7 +74,11 @@ Deno.test("the method through the API", async (t) => {
   const both = () => ({ model, file, partition, phases: [quickSft, quickGrpo], seed: 1 });
 
   await t.step("three teachers' votes agree with the truth", async () => {
-    const unlabelled = samples.map(({ question, answer }) => ({ question, answer }));
+    const unlabelled = samples.map(({ question, answer }) => ({
+      question,
+      answer,
+      ["__proto__"]: "kept",
+    }));
     const result = await server.run("/v1/classify", {
       file: await server.upload(unlabelled),
       target_model: model,
@@ -83,8 +91,10 @@ Deno.test("the method through the API", async (t) => {
     assertEquals(records.map(({ question }) => question), samples.map(({ question }) => question));
     const right = records.filter(({ system }, i) => system === samples[i].system).length;
     assert(right / samples.length > 0.8, `${right} of ${samples.length} are right`);
-    for (const { votes } of records) {
-      assertEquals(votes.map(({ teacher }: Json) => teacher), ["a", "b", "c"]);
+    for (const record of records) {
+      assertEquals(Object.entries(record)[2], ["__proto__", "kept"]);
+      const { votes } = record;
+      assertEquals(votes.map(({ teacher }: Json) => teacher), teachers.map(({ name }) => name));
       assert(votes.every(({ reply }: Json) => typeof reply === "string"));
     }
     const { system1, system2, undecided } = result.counts;

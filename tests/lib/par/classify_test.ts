@@ -1,5 +1,5 @@
 import fc from "fast-check";
-import { readSamples } from "../../../lib/data/dataset.ts";
+import { readSamples, toRecord } from "../../../lib/data/dataset.ts";
 import { Cancelled, InvalidRequest } from "../../../lib/errors.ts";
 import {
   classify,
@@ -154,6 +154,47 @@ Deno.test("classify: an unreadable reply is asked for again with another seed, t
   assertEquals(result.counts, { system1: 1, system2: 1, undecided: 1, abstentions: 1 });
   assertEquals(progress, 3);
   assertEquals([result.agreement, result.fleiss_kappa], [1, null]);
+});
+
+Deno.test("classify: teachers and fields named after Object.prototype's members are like others", async () => {
+  const names = ["constructor", "__proto__", "toString", "hasOwnProperty"];
+  const teachers = names.map((name, i) => always(name, i === 1 ? "System1" : "System2"));
+  // As JSON.parse makes it: a field of the record's own.
+  const [sample] = readSamples([JSON.parse(
+    '{"question": "a", "answer": "A", "__proto__": {"system": "system1"}, "constructor": 1}',
+  )]);
+  assertEquals([sample.system, sample.answer], [null, "A"]);
+  const result = await classify([sample], teachers, settings);
+  const [{ system, votes }] = result.samples;
+  assertEquals(system, "system2");
+  assertEquals(votes.map(({ teacher, vote }) => [teacher, vote]), [
+    ["constructor", "system2"],
+    ["__proto__", "system1"],
+    ["toString", "system2"],
+    ["hasOwnProperty", "system2"],
+  ]);
+  assertEquals(result.pairwise.map(({ teachers }) => teachers.join(" ")), [
+    "constructor __proto__",
+    "constructor toString",
+    "constructor hasOwnProperty",
+    "__proto__ toString",
+    "__proto__ hasOwnProperty",
+    "toString hasOwnProperty",
+  ]);
+  const line = JSON.parse(JSON.stringify(toRecord(sample, { ...result.samples[0] })));
+  assertEquals(Object.keys(line), [
+    "question",
+    "answer",
+    "__proto__",
+    "constructor",
+    "system",
+    "agreement",
+    "votes",
+  ]);
+  await assertRejects(
+    () => classify([sample], [teachers[1], teachers[1]], settings),
+    InvalidRequest,
+  );
 });
 
 Deno.test("classify: neighbouring seeds share no request's seed", async () => {
