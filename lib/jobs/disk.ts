@@ -1,14 +1,35 @@
-// Files of the store on disk. What is acknowledged is there after a crash: data is written beside
-// its place, synced, renamed, and the folder is synced too.
+// Files of the store on disk. What is acknowledged is there after a crash: an upload is written beside
+// its place, synced, renamed, and the folder is synced too; what a job wrote is synced as a tree before
+// its row says that it succeeded.
 
 import { dirname } from "node:path";
 import { InvalidRequest } from "../errors.ts";
 
-/** Makes a rename in `folder` last; systems that cannot open a folder do it by themselves. */
-async function syncFolder(folder: string): Promise<void> {
+/** Makes names in `folder` last; systems that cannot open a folder do it by themselves. */
+export async function syncFolder(folder: string): Promise<void> {
   if (Deno.build.os === "windows") return;
   using handle = await Deno.open(folder, { read: true });
   await handle.sync();
+}
+
+/**
+ * Puts everything under `folder` on the disk: bytes first, then the names of each folder, its own name
+ * in the one above last. Links are left alone.
+ * A failure is final: after one, the system may count bytes as written that are not.
+ */
+export async function syncTree(folder: string): Promise<void> {
+  const sync = async (folder: string): Promise<void> => {
+    for await (const { name, isFile, isDirectory } of Deno.readDir(folder)) {
+      const path = `${folder}/${name}`;
+      if (isDirectory) await sync(path);
+      if (!isFile) continue;
+      using file = await Deno.open(path, { write: true });
+      await file.sync();
+    }
+    await syncFolder(folder);
+  };
+  await sync(folder);
+  await syncFolder(dirname(folder));
 }
 
 /**
@@ -48,13 +69,6 @@ export async function writeDurably(
   return bytes;
 }
 
-/** Removes uploads that were cut off, by the ending they have until they are whole. */
-export function removePartial(folder: string): void {
-  for (const entry of Deno.readDirSync(folder)) {
-    if (entry.isFile && entry.name.endsWith(".part")) Deno.removeSync(`${folder}/${entry.name}`);
-  }
-}
-
 /** Removes a file or folder that may be gone already. */
 export async function removeIfThere(path: string): Promise<void> {
   try {
@@ -62,4 +76,10 @@ export async function removeIfThere(path: string): Promise<void> {
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
+}
+
+/** Makes a folder that only this user may read, without whatever an earlier run left in it. */
+export async function emptyFolder(path: string): Promise<void> {
+  await removeIfThere(path);
+  await Deno.mkdir(path, { mode: 0o700 });
 }

@@ -2,16 +2,21 @@
 // go to the engine directly and take turns with the running job there.
 // States: queued -> running -> succeeded | failed | cancelled; `paused` is reserved for exact resume.
 // Every event is a row before anyone hears of it, so a stream that reconnects misses nothing.
+// A full disk stops the queue, not the job that runs: the next job stays queued, and one that is done
+// stays running with its results, until they can be written; cancelling works meanwhile. What fails or
+// is cancelled ends at once (store.ts keeps its end until it can be written).
 
 import { getLogger } from "@logtape/logtape";
-import { Cancelled, InvalidRequest } from "../errors.ts";
+import { Cancelled, InvalidRequest, storageFailure } from "../errors.ts";
 import type { Engine } from "../engine/engine.ts";
-import type { Progress, Task, TaskEvent } from "../engine/messages.ts";
+import type { Task, TaskEvent } from "../engine/messages.ts";
+import { emptyFolder, removeIfThere, syncTree } from "./disk.ts";
 import { newId } from "./ids.ts";
 import type { Plan } from "./plan.ts";
+import { recorder } from "./recorder.ts";
 import { registerResult } from "./results.ts";
 import type { ErrorObject, JobKind, JobRow } from "./rows.ts";
-import { interruptedError, nowSeconds, type Store } from "./store.ts";
+import { interruptedError, retryMs, type Store } from "./store.ts";
 
 const logger = getLogger(["lorapar", "jobs"]);
 
@@ -23,20 +28,26 @@ export interface QueueLimits {
 interface Waiting {
   id: string;
   plan: Plan;
-  task: Task;
+  task: JobTask;
+  /** Its signal's reason says who stopped the job. */
   stop: AbortController;
-  /** Why the server itself stopped it, e.g. a full disk. */
-  failure?: unknown;
 }
 
+type JobTask = Extract<Task, { kind: JobKind }>;
+
+/** Why a job is stopped: its user cancels it, the server stops, or an event of it cannot be kept. */
+type StopReason = "cancelled" | "interrupted" | Error;
+
 /** Whether a job has come to its end. */
-export function hasEnded(job: JobRow): boolean {
-  return job.status === "succeeded" || job.status === "failed" || job.status === "cancelled";
+export function hasEnded({ status }: Pick<JobRow, "status">): boolean {
+  return status === "succeeded" || status === "failed" || status === "cancelled";
 }
 
 /** An error as a failed job and an HTTP body show it. */
 export function errorObject(error: unknown): ErrorObject {
-  const { name, message, param, code } = error as Error & Partial<ErrorObject>;
+  const { name, message, param, code } = (storageFailure(error) ?? error) as
+    & Error
+    & Partial<ErrorObject>;
   const isRequest = name === "InvalidRequest" || name === "InvalidFile" || name === "Cancelled";
   return {
     message: message || String(error),
@@ -46,11 +57,26 @@ export function errorObject(error: unknown): ErrorObject {
   };
 }
 
+/** @throws {Cancelled} when `signal` fires first. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      if (signal.aborted) reject(new Cancelled("Cancelled."));
+      else resolve();
+    };
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+  });
+}
+
 /** Runs jobs on the engine one after another and keeps their rows. */
 export class Queue {
   readonly #waiting: Waiting[] = [];
   readonly #listeners = new Map<string, Set<() => void>>();
   #running: Waiting | null = null;
+  #draining = false;
   #drained: Promise<void> = Promise.resolve();
   #closing = false;
 
@@ -90,13 +116,25 @@ export class Queue {
       );
     }
     const id = newId("job");
-    const outputFolder = this.store.resolve(`jobs/${id}`);
-    const task = plan.task(outputFolder);
-    Deno.mkdirSync(outputFolder, { mode: 0o700 });
-    const job = this.store.addJob(id, task.kind as JobKind, plan.request);
-    this.#waiting.push({ id, plan, task, stop: new AbortController() });
-    if (!this.#running) this.#drained = this.#drain();
+    const waiting = this.#waitingJob(id, plan);
+    const job = this.store.addJob(id, waiting.task.kind, plan.request);
+    this.#push(waiting);
     return this.store.job(id) ?? job;
+  }
+
+  /** Takes up a job that an earlier run of the server left queued; its row is there already. */
+  resubmit(id: string, plan: Plan): void {
+    this.#push(this.#waitingJob(id, plan));
+  }
+
+  #waitingJob(id: string, plan: Plan): Waiting {
+    const task = plan.task(this.store.resolve(`jobs/${id}`)) as JobTask;
+    return { id, plan, task, stop: new AbortController() };
+  }
+
+  #push(job: Waiting): void {
+    this.#waiting.push(job);
+    if (!this.#draining) this.#drained = this.#drain();
   }
 
   #active(): Waiting[] {
@@ -109,83 +147,111 @@ export class Queue {
   }
 
   async #drain(): Promise<void> {
+    this.#draining = true;
     for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
       this.#running = next;
       try {
-        await this.#run(next);
+        if (await this.#run(next)) await removeIfThere(next.task.outputFolder);
       } catch (error) {
-        logger.error("Cannot write the end of {id} into the store: {error}", {
-          id: next.id,
-          error,
-        });
+        logger.error("Cannot clean up after {id}: {error}", { id: next.id, error });
       }
-      this.#running = null;
-      this.#wake(next.id);
     }
+    this.#draining = false;
   }
 
-  async #run(job: Waiting): Promise<void> {
-    const { id, task } = job;
-    this.store.updateJob(id, { status: "running", started_at: nowSeconds() });
-    this.#wake(id);
+  /** Runs a job to its end, whatever that is, and answers whether its folder is left without use. */
+  async #run(job: Waiting): Promise<boolean> {
+    const { id, task, stop } = job;
+    let startMs: number | null = null;
     try {
-      const result = await this.engine.run(task, this.#recorder(job), job.stop.signal);
-      this.store.durably(() =>
-        this.store.endJob(id, "succeeded", registerResult(this.store, id, task, result), null)
+      await this.#whenThereIsRoom(stop.signal, () => this.store.beginJob(id));
+      startMs = performance.now();
+      logger.info("{id} ({kind}) starts", { id, kind: task.kind });
+      this.#wake(id);
+      await emptyFolder(task.outputFolder);
+      const result = await this.engine.run(task, this.#onEvent(job), stop.signal);
+      await syncTree(task.outputFolder);
+      const register = () => registerResult(this.store, id, task, result);
+      await this.#whenThereIsRoom(
+        stop.signal,
+        () => this.store.succeedJob(id, register),
+        () => this.#tellOfFullDisk(id),
       );
+      return false;
     } catch (error) {
-      this.#fail(id, job.failure ?? error);
+      // A job that never began stays queued for the next start.
+      if (startMs !== null || stop.signal.reason !== "interrupted") this.#fail(job, error);
+      return true;
+    } finally {
+      this.#running = null;
+      if (startMs !== null) this.#logEnd(id, task.kind, startMs);
+      this.#wake(id);
     }
   }
 
-  #fail(id: string, error: unknown): void {
-    const cancelled = error instanceof Cancelled;
-    const shown = this.#closing && cancelled ? interruptedError : errorObject(error);
-    if (!cancelled) logger.warn("{id} failed: {message}", { id, message: shown.message, error });
-    const status = cancelled && !this.#closing ? "cancelled" : "failed";
-    this.store.durably(() =>
-      this.store.endJob(id, status, null, status === "failed" ? shown : null)
-    );
+  /**
+   * Tries `write` until the disk takes it. @throws {Cancelled} when `signal` fires first, and what
+   * `write` throws for any other reason.
+   */
+  async #whenThereIsRoom(
+    signal: AbortSignal,
+    write: () => void,
+    onFirstFailure = () => {},
+  ): Promise<void> {
+    for (let tries = 0;; tries++) {
+      if (signal.aborted) throw new Cancelled("Cancelled.");
+      try {
+        return write();
+      } catch (error) {
+        if (!storageFailure(error)) throw error;
+        if (tries === 0) {
+          logger.error("The queue waits for room: {error}", { error: storageFailure(error) });
+          onFirstFailure();
+        }
+      }
+      await pause(retryMs, signal);
+    }
   }
 
-  /** Turns the engine's events into rows; progress no more often than the limit says. */
-  #recorder(job: Waiting): (event: TaskEvent) => void {
-    const { id } = job;
-    let lastMs = -Infinity;
-    let lastPhase = "";
-    const progress = ({ phase, done, total, unit, etaSeconds }: Progress) => {
-      const now = performance.now();
-      const due = now - lastMs >= this.limits.progress_interval_ms;
-      if (!due && phase === lastPhase && done < total) return;
-      [lastMs, lastPhase] = [now, phase];
-      const shown = { phase, done, total, unit, eta_s: etaSeconds };
-      this.store.updateJob(id, { progress: shown });
-      this.store.addEvent(id, "progress", shown);
-    };
-    const record = (event: TaskEvent) => {
-      switch (event.type) {
-        case "progress":
-          return progress(event.progress);
-        case "metrics": {
-          const { phase, step, values } = event;
-          return this.store.addEvent(id, "metrics", { phase, step, ...values });
-        }
-        case "sample":
-          return this.store.addEvent(id, "sample", event.sample);
-        case "log":
-          return this.store.addEvent(id, "log", { level: event.level, message: event.message });
-        case "delta":
-          return;
+  #tellOfFullDisk(id: string): void {
+    const progress = { phase: "storing", done: 0, total: 1, unit: "results", eta_s: null };
+    const message =
+      "Cannot store the results yet: the disk is full. The job ends when there is room.";
+    this.store.record(id, { progress }, [
+      { type: "progress", data: progress },
+      { type: "log", data: { level: "warning", message } },
+    ]);
+    this.#wake(id);
+  }
+
+  #fail({ id, stop }: Waiting, error: unknown): void {
+    const reason: StopReason | undefined = stop.signal.reason;
+    if (reason === "cancelled") {
+      if (!(error instanceof Cancelled)) {
+        logger.warn("{id} failed as it was cancelled", { id, error });
       }
-    };
+      return this.store.endJob(id, "cancelled", null);
+    }
+    const shown = reason === "interrupted" ? interruptedError : errorObject(reason ?? error);
+    logger.warn("{id} failed: {message}", { id, message: shown.message, error: reason ?? error });
+    this.store.endJob(id, "failed", shown);
+  }
+
+  #logEnd(id: string, kind: JobKind, startMs: number): void {
+    const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
+    const { status } = this.store.job(id)!;
+    logger.info("{id} ({kind}) {status} after {seconds} s", { id, kind, status, seconds });
+  }
+
+  /** Turns the engine's events into rows; an event that cannot be one fails the job, not the server. */
+  #onEvent({ id, stop }: Waiting): (event: TaskEvent) => void {
+    const record = recorder(this.store, id, this.limits.progress_interval_ms);
     return (event) => {
       try {
         record(event);
         this.#wake(id);
       } catch (error) {
-        // e.g. a full disk: the job fails with the reason, the server goes on.
-        job.failure ??= error;
-        job.stop.abort();
+        stop.abort(error);
       }
     };
   }
@@ -194,22 +260,23 @@ export class Queue {
    * Cancels a job: at once while it waits, at its next step while it runs.
    * @throws {InvalidRequest} code "conflict" when it has ended otherwise.
    */
-  cancel(job: JobRow): JobRow {
-    const index = this.#waiting.findIndex((one) => one.id === job.id);
+  cancel({ id }: JobRow): JobRow {
+    const index = this.#waiting.findIndex((one) => one.id === id);
+    const { status } = this.store.job(id)!;
     if (index >= 0) {
       this.#waiting.splice(index, 1);
-      this.store.durably(() => this.store.endJob(job.id, "cancelled", null, null));
-      this.#wake(job.id);
-    } else if (this.#running?.id === job.id) {
-      this.#running.stop.abort();
-    } else if (job.status !== "cancelled") {
+      this.store.endJob(id, "cancelled", null);
+      this.#wake(id);
+    } else if (this.#running?.id === id && !hasEnded({ status })) {
+      this.#running.stop.abort("cancelled" satisfies StopReason);
+    } else if (status !== "cancelled") {
       throw new InvalidRequest(
-        `Cannot cancel ${job.id}: it has ended already (${job.status}).`,
+        `Cannot cancel ${id}: it has ended already (${status}).`,
         null,
         "conflict",
       );
     }
-    return this.store.job(job.id)!;
+    return this.store.job(id)!;
   }
 
   /** Calls `listener` after each new event of a job; answers how to stop that. */
@@ -223,7 +290,13 @@ export class Queue {
   }
 
   #wake(id: string): void {
-    for (const listener of this.#listeners.get(id) ?? []) listener();
+    for (const listener of this.#listeners.get(id) ?? []) {
+      try {
+        listener();
+      } catch (error) {
+        logger.error("Cannot tell a listener of {id}: {error}", { id, error });
+      }
+    }
   }
 
   /** The job once it has ended, or as it is after `seconds` or when `signal` fires. */
@@ -245,14 +318,11 @@ export class Queue {
     });
   }
 
-  /** Stops taking jobs and ends those that wait or run as interrupted. */
+  /** Stops taking jobs and ends the one that runs as interrupted; those that wait stay queued. */
   async close(): Promise<void> {
     this.#closing = true;
-    for (const { id } of this.#waiting.splice(0)) {
-      this.store.durably(() => this.store.endJob(id, "failed", null, interruptedError));
-      this.#wake(id);
-    }
-    this.#running?.stop.abort();
+    this.#waiting.length = 0;
+    this.#running?.stop.abort("interrupted" satisfies StopReason);
     await this.#drained;
   }
 }

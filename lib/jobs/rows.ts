@@ -101,6 +101,9 @@ export interface PageQuery {
   order: "asc" | "desc";
   /** Files only. */
   purpose?: string;
+  /** Jobs only. */
+  kind?: JobKind;
+  status?: JobStatus;
 }
 
 export interface Page<T> {

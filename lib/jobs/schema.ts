@@ -66,10 +66,11 @@ const steps = [
 ];
 
 /**
- * Brings the tables to the newest version, in one transaction a step.
+ * Brings the tables to the newest version, in one transaction a step, and answers the version found;
+ * 0 is a new file's.
  * @throws {Error} when a newer program wrote the store.
  */
-export function migrate(db: DatabaseSync): void {
+export function migrate(db: DatabaseSync): number {
   const { user_version: found } = db.prepare("PRAGMA user_version").get() as {
     user_version: number;
   };
@@ -82,4 +83,5 @@ export function migrate(db: DatabaseSync): void {
   for (let version = found; version < steps.length; version++) {
     db.exec(`BEGIN IMMEDIATE; ${steps[version]} PRAGMA user_version = ${version + 1}; COMMIT;`);
   }
+  return found;
 }

@@ -5,7 +5,7 @@ import type { Engine } from "../engine/engine.ts";
 import type { TrainPlan } from "../engine/messages.ts";
 import type { RethresholdSettings } from "../par/settings.ts";
 import type { TrainSettings } from "../train/settings.ts";
-import { removeIfThere } from "./disk.ts";
+import { removeIfThere, syncTree } from "./disk.ts";
 import { newId } from "./ids.ts";
 import { type PlanDeps, planRethreshold, planTrain } from "./plan.ts";
 import { registerPartition } from "./results.ts";
@@ -26,6 +26,7 @@ export async function rethreshold(
   await Deno.mkdir(task.outputFolder, { mode: 0o700 });
   try {
     const report = await engine.run(task, undefined, signal);
+    await syncTree(task.outputFolder);
     const { model } = source;
     return store.durably(() =>
       registerPartition(store, { jobId: null, sourceId: source.id, model, folder, report }, id)

@@ -3,15 +3,19 @@
 //   <data>/lorapar.sqlite   files, jobs, events, partitions, adapters
 //   <data>/uploads/         uploaded files, named by their id
 //   <data>/jobs/<id>/       what a job writes;  <data>/partitions/<id>/ a rethresholded partition
-// Rows that a client was told of are committed with a sync of the disk; a job's events without, so
-// that a training step never waits for it (a crash of the process loses none of them either way).
+// On a full disk whatever a client asks to be written is refused with a StorageError (507), while what
+// a job says of itself, progress, metrics, its end, is held in memory, shown as if it were written, and
+// written once there is room: neither is a training lost for a row of metrics, nor a state wrong for good.
 
-import { DatabaseSync, type SQLInputValue } from "node:sqlite";
-import { InvalidRequest } from "../errors.ts";
-import { removeIfThere, removePartial, writeDurably } from "./disk.ts";
+import { getLogger } from "@logtape/logtape";
+import { storageFailure } from "../errors.ts";
+import { type Condition, Database, equal, type Table } from "./database.ts";
+import { removeIfThere, writeDurably } from "./disk.ts";
+import { HeldWrites, type NewEvent } from "./held.ts";
 import { newId } from "./ids.ts";
 import type {
   AdapterRow,
+  ErrorObject,
   EventRow,
   EventType,
   FileRow,
@@ -21,31 +25,12 @@ import type {
   PageQuery,
   PartitionRow,
 } from "./rows.ts";
-import { migrate } from "./schema.ts";
+import { sweep, sweptFolders } from "./sweep.ts";
 
-type Table = "files" | "jobs" | "partitions" | "adapters";
-type Row = Record<string, SQLInputValue>;
+const logger = getLogger(["lorapar", "jobs"]);
 
-/** Columns that hold JSON text. */
-const jsonColumns = new Set(["progress", "request", "result", "error", "data", "report", "phases"]);
-
-function decode(row: Row): Record<string, unknown> {
-  const out: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(row)) {
-    if (name === "seq") continue;
-    out[name] = jsonColumns.has(name) && typeof value === "string" ? JSON.parse(value) : value;
-  }
-  return out;
-}
-
-function encode(row: object): Row {
-  return Object.fromEntries(
-    Object.entries(row).map(([name, value]) => [
-      name,
-      jsonColumns.has(name) && value !== null ? JSON.stringify(value) : value,
-    ]),
-  );
-}
+/** Time between two tries to write what is held. */
+export const retryMs = 1000;
 
 /** Seconds since 1970, whole. */
 export function nowSeconds(): number {
@@ -53,7 +38,7 @@ export function nowSeconds(): number {
 }
 
 /** What a job that the server's stop cut off says. */
-export const interruptedError = {
+export const interruptedError: ErrorObject = {
   message: "The server stopped before this job ended. Send the same request again to start it " +
     "anew; files, partitions and adapters that were ready are kept.",
   type: "server_error",
@@ -61,41 +46,37 @@ export const interruptedError = {
   code: "interrupted",
 };
 
+function statusEvent(status: JobRow["status"], error: ErrorObject | null = null): NewEvent {
+  return { type: "status", data: { status, error } };
+}
+
 /** The store in one data folder; one process at a time may hold it. */
 export class Store {
-  readonly #db: DatabaseSync;
+  readonly #db: Database;
+  readonly #held = new HeldWrites();
+  #retry: ReturnType<typeof setTimeout> | undefined;
 
   /**
-   * Opens or makes the store and marks jobs that a stop cut off as failed.
+   * Opens or makes the store, removes what nothing names, and marks jobs that a stop cut off as failed.
+   * Jobs that never began stay queued.
    * @throws {Error} when another process holds it or a newer program wrote it.
    */
   constructor(readonly folder: string) {
-    for (const name of ["uploads", "jobs", "partitions"]) {
+    for (const name of sweptFolders) {
       Deno.mkdirSync(`${folder}/${name}`, { recursive: true, mode: 0o700 });
     }
-    this.#db = new DatabaseSync(`${folder}/lorapar.sqlite`, { timeout: 0 });
-    try {
-      // The lock of the first transaction stays until the close: two servers never share a store.
-      this.#db.exec(
-        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;" +
-          "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; COMMIT;",
-      );
-      migrate(this.#db);
-    } catch (error) {
-      this.#db.close();
-      if (error instanceof Error && /locked/.test(error.message)) {
-        throw new Error(
-          `Cannot open the store in ${folder}: another lorapar is using it. ` +
-            "Stop that one, or set LORAPAR_DATA to another folder.",
-        );
-      }
-      throw error;
-    }
-    removePartial(`${folder}/uploads`);
-    this.#markInterrupted();
+    this.#db = new Database(folder);
+    // Beside a new file of rows, what is there belongs to one that was taken away: it is left alone.
+    if (!this.#db.isNew) sweep(folder, this.#namedPaths());
+    const cut = this.#db.all<{ id: string }>(
+      "SELECT id FROM jobs WHERE status IN ('running', 'paused')",
+    );
+    for (const { id } of cut) this.endJob(id, "failed", interruptedError);
   }
 
   close(): void {
+    this.#writeHeld();
+    clearTimeout(this.#retry);
     this.#db.close();
   }
 
@@ -104,68 +85,34 @@ export class Store {
     return `${this.folder}/${path}`;
   }
 
-  #markInterrupted(): void {
-    this.durably(() => {
-      const cut = this.#db
-        .prepare("SELECT id FROM jobs WHERE status IN ('queued', 'running', 'paused')").all();
-      for (const { id } of cut as { id: string }[]) {
-        this.endJob(id, "failed", null, interruptedError);
-      }
-    });
-  }
-
   /** Runs `change` in one transaction that is on the disk when this returns. */
   durably<T>(change: () => T): T {
-    this.#db.exec("PRAGMA synchronous = FULL; BEGIN IMMEDIATE");
-    try {
-      const value = change();
-      this.#db.exec("COMMIT");
-      return value;
-    } catch (error) {
-      this.#db.exec("ROLLBACK");
-      throw error;
-    } finally {
-      this.#db.exec("PRAGMA synchronous = NORMAL");
-    }
+    return this.#db.transaction(change, true);
   }
 
-  #insert(table: Table | "events", row: object): void {
-    const columns = encode(row);
-    const names = Object.keys(columns);
-    this.#db.prepare(
-      `INSERT INTO ${table} (${names.join(", ")}) VALUES (${names.map(() => "?").join(", ")})`,
-    ).run(...Object.values(columns));
+  /** Every path that a row names, relative to the data folder. */
+  #namedPaths(): Set<string> {
+    const rows = this.#db.all<{ path: string }>(
+      "SELECT path FROM files UNION SELECT folder FROM partitions UNION SELECT folder FROM adapters",
+    );
+    return new Set(rows.map(({ path }) => path));
   }
 
   #get<T>(table: Table, id: string): T | null {
-    const row = this.#db.prepare(`SELECT * FROM ${table} WHERE id = ?`).get(id);
-    return row ? decode(row as Row) as T : null;
+    return this.#db.get<T>(`SELECT * FROM ${table} WHERE id = ?`, id);
   }
 
-  #page<T>(table: Table, query: PageQuery): Page<T> {
-    let bound: number | null = null;
-    if (query.after !== undefined) {
-      const row = this.#db.prepare(`SELECT seq FROM ${table} WHERE id = ?`).get(query.after);
-      if (!row) {
-        throw new InvalidRequest(
-          `Cannot list ${table} after "${query.after}": there is no such id in the list.`,
-          "after",
-        );
-      }
-      bound = (row as { seq: number }).seq;
-    }
-    const conditions = [
-      ...(bound === null ? [] : [`seq ${query.order === "asc" ? ">" : "<"} ${bound}`]),
-      ...(query.purpose === undefined ? [] : ["purpose = ?"]),
+  /** The condition that a job has this status, counting what is held. */
+  #hasStatus(status: JobRow["status"]): Condition {
+    const held = this.#held.ids.filter((id) => this.#held.get(id)?.change.status !== undefined);
+    const having = held.filter((id) => this.#held.get(id)?.change.status === status);
+    return [
+      "status = ? AND id NOT IN (SELECT value FROM json_each(?)) OR " +
+      "id IN (SELECT value FROM json_each(?))",
+      status,
+      JSON.stringify(held),
+      JSON.stringify(having),
     ];
-    const rows = this.#db.prepare(
-      `SELECT * FROM ${table} ${conditions.length ? `WHERE ${conditions.join(" AND ")}` : ""} ` +
-        `ORDER BY seq ${query.order} LIMIT ?`,
-    ).all(...(query.purpose === undefined ? [] : [query.purpose]), query.limit + 1) as Row[];
-    return {
-      data: rows.slice(0, query.limit).map((row) => decode(row) as T),
-      has_more: rows.length > query.limit,
-    };
   }
 
   // Files
@@ -193,7 +140,7 @@ export class Store {
   /** Adds the row of a file that is on disk already. */
   addFile(file: Pick<FileRow, "id" | "bytes" | "filename" | "path" | "purpose">): FileRow {
     const row: FileRow = { ...file, created_at: nowSeconds() };
-    this.durably(() => this.#insert("files", row));
+    this.durably(() => this.#db.insert("files", row));
     return row;
   }
 
@@ -209,7 +156,7 @@ export class Store {
       purpose,
       path,
     };
-    this.#insert("files", row);
+    this.#db.insert("files", row);
     return row;
   }
 
@@ -218,12 +165,12 @@ export class Store {
   }
 
   files(query: PageQuery): Page<FileRow> {
-    return this.#page("files", query);
+    return this.#db.page("files", query, equal({ purpose: query.purpose }));
   }
 
   /** Removes the row, then the bytes. */
   async removeFile(row: FileRow): Promise<void> {
-    this.durably(() => this.#db.prepare("DELETE FROM files WHERE id = ?").run(row.id));
+    this.durably(() => this.#db.run("DELETE FROM files WHERE id = ?", row.id));
     await removeIfThere(this.resolve(row.path));
   }
 
@@ -243,60 +190,133 @@ export class Store {
       error: null,
     };
     this.durably(() => {
-      this.#insert("jobs", row);
-      this.addEvent(id, "status", { status: "queued" });
+      this.#db.insert("jobs", row);
+      this.#writeJob(id, {}, [statusEvent("queued")]);
     });
     return row;
   }
 
   job(id: string): JobRow | null {
-    return this.#get("jobs", id);
+    const row = this.#get<JobRow>("jobs", id);
+    return row && { ...row, ...this.#held.get(id)?.change };
   }
 
   jobs(query: PageQuery): Page<JobRow> {
-    return this.#page("jobs", query);
+    const { kind, status } = query;
+    const conditions = [
+      ...equal({ kind }),
+      ...(status === undefined ? [] : [this.#hasStatus(status)]),
+    ];
+    const page = this.#db.page<JobRow>("jobs", query, conditions);
+    const data = page.data.map((row) => ({ ...row, ...this.#held.get(row.id)?.change }));
+    return { ...page, data };
   }
 
-  /** Changes columns of a job; a status also becomes an event. */
-  updateJob(id: string, change: JobChange): void {
-    const columns = encode(change);
-    const names = Object.keys(columns);
-    this.#db.prepare(
-      `UPDATE jobs SET ${names.map((name) => `${name} = ?`).join(", ")} WHERE id = ?`,
-    )
-      .run(...Object.values(columns), id);
-    if (change.status) {
-      this.addEvent(id, "status", { status: change.status, error: change.error ?? null });
+  /** Jobs that wait for their turn, in their order. */
+  queuedJobs(): JobRow[] {
+    return this.#db.all("SELECT * FROM jobs WHERE status = 'queued' ORDER BY seq");
+  }
+
+  /** Marks a job as running. @throws on a full disk, and the job has not begun. */
+  beginJob(id: string): void {
+    const change: JobChange = { status: "running", started_at: nowSeconds() };
+    this.#db.transaction(() => this.#writeJob(id, change, [statusEvent("running")]), false);
+  }
+
+  /**
+   * Ends a job whose results `register` adds in the same transaction; it answers what the API shows.
+   * @throws on a full disk, and nothing is changed.
+   */
+  succeedJob(id: string, register: () => unknown): void {
+    this.durably(() => {
+      this.#writeHeldOf(id);
+      const result = register();
+      const change: JobChange = { status: "succeeded", finished_at: nowSeconds(), result };
+      this.#writeJob(id, change, [statusEvent("succeeded")]);
+    });
+    this.#held.delete(id);
+  }
+
+  /** Ends a job without a result; what cannot be written is held, whatever the cause. */
+  endJob(id: string, status: "failed" | "cancelled", error: JobRow["error"]): void {
+    const change: JobChange = { status, finished_at: nowSeconds(), error };
+    this.#writeOrHold(id, change, [statusEvent(status, error)], true);
+  }
+
+  /** Writes what a job says while it runs, or holds it while the disk is full. */
+  record(id: string, change: JobChange, events: NewEvent[]): void {
+    this.#writeOrHold(id, change, events, false);
+  }
+
+  #writeOrHold(id: string, change: JobChange, events: NewEvent[], isEnd: boolean): void {
+    if (!this.#held.get(id)) {
+      try {
+        return this.#db.transaction(() => this.#writeJob(id, change, events), isEnd);
+      } catch (error) {
+        if (!isEnd && !storageFailure(error)) throw error;
+        logger.error("Cannot write the state of {id} now, trying again until it is: {error}", {
+          id,
+          error,
+        });
+      }
+    }
+    this.#held.add(id, change, events, this.#lastNumber(id), nowSeconds());
+    this.#retry ??= setTimeout(() => this.#writeHeld(), retryMs);
+  }
+
+  #writeHeld(): void {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    try {
+      for (const id of this.#held.ids) {
+        this.#db.transaction(() => this.#writeHeldOf(id), true);
+        this.#held.delete(id);
+        logger.info("The state of {id} is written", { id });
+      }
+    } catch {
+      this.#retry = setTimeout(() => this.#writeHeld(), retryMs);
     }
   }
 
-  /** Ends a job; call it inside `durably`. */
-  endJob(
-    id: string,
-    status: "succeeded" | "failed" | "cancelled",
-    result: unknown,
-    error: JobRow["error"],
-  ): void {
-    this.updateJob(id, { status, finished_at: nowSeconds(), result, error });
+  #writeHeldOf(id: string): void {
+    const held = this.#held.get(id);
+    if (!held) return;
+    const lost: NewEvent = {
+      type: "log",
+      data: {
+        level: "warning",
+        message: `${held.dropped} events of this job are not kept: the disk was full for too long.`,
+      },
+    };
+    this.#writeJob(id, held.change, held.dropped > 0 ? [...held.events, lost] : held.events);
   }
 
-  /** Appends an event and answers its number, counted from 1 in each job. */
-  addEvent(jobId: string, type: EventType, data: unknown): number {
-    const { number } = this.#db.prepare(
-      "INSERT INTO events (job_id, number, type, created_at, data) " +
-        "SELECT ?1, 1 + coalesce(max(number), 0), ?2, ?3, ?4 FROM events WHERE job_id = ?1 " +
-        "RETURNING number",
-    ).get(jobId, type, nowSeconds(), JSON.stringify(data)) as { number: number };
-    return number;
+  /** Changes a job's columns and appends events, numbered from 1 in each job. */
+  #writeJob(id: string, change: JobChange, events: (NewEvent & { created_at?: number })[]): void {
+    this.#db.update("jobs", id, change);
+    let number = this.#lastNumber(id);
+    for (const { type, data, created_at = nowSeconds() } of events) {
+      this.#db.insert("events", { job_id: id, number: ++number, type, created_at, data });
+    }
+  }
+
+  #lastNumber(jobId: string): number {
+    return this.#db.get<{ last: number }>(
+      "SELECT coalesce(max(number), 0) AS last FROM events WHERE job_id = ?",
+      jobId,
+    )!.last;
   }
 
   /** Events of a job numbered past `after`, in order; of one type when it is given. */
   events(jobId: string, after: number, limit: number, type?: EventType): EventRow[] {
-    const rows = this.#db.prepare(
+    const rows = this.#db.all<EventRow>(
       "SELECT number, type, created_at, data FROM events WHERE job_id = ? AND number > ? " +
         `${type ? "AND type = ?" : ""} ORDER BY number LIMIT ?`,
-    ).all(...(type ? [jobId, after, type, limit] : [jobId, after, limit])) as Row[];
-    return rows.map((row) => decode(row) as unknown as EventRow);
+      ...(type ? [jobId, after, type, limit] : [jobId, after, limit]),
+    );
+    const held = (this.#held.get(jobId)?.events ?? [])
+      .filter((event) => event.number > after && (type === undefined || event.type === type));
+    return [...rows, ...held].slice(0, limit);
   }
 
   // Partitions and adapters
@@ -304,7 +324,7 @@ export class Store {
   /** Call it inside `durably`. */
   addPartition(row: Omit<PartitionRow, "created_at">): PartitionRow {
     const whole = { ...row, created_at: nowSeconds() };
-    this.#insert("partitions", whole);
+    this.#db.insert("partitions", whole);
     return whole;
   }
 
@@ -313,13 +333,13 @@ export class Store {
   }
 
   partitions(query: PageQuery): Page<PartitionRow> {
-    return this.#page("partitions", query);
+    return this.#db.page("partitions", query);
   }
 
   /** Call it inside `durably`. */
   addAdapter(row: Omit<AdapterRow, "created_at">): AdapterRow {
     const whole = { ...row, created_at: nowSeconds() };
-    this.#insert("adapters", whole);
+    this.#db.insert("adapters", whole);
     return whole;
   }
 
@@ -329,17 +349,16 @@ export class Store {
 
   /** The adapter behind a trained model's name, e.g. `lorapar-tiny:first`. */
   adapterOfModel(model: string): AdapterRow | null {
-    const row = this.#db.prepare("SELECT * FROM adapters WHERE model = ?").get(model);
-    return row ? decode(row as Row) as unknown as AdapterRow : null;
+    return this.#db.get("SELECT * FROM adapters WHERE model = ?", model);
   }
 
   adapters(query: PageQuery): Page<AdapterRow> {
-    return this.#page("adapters", query);
+    return this.#db.page("adapters", query);
   }
 
   /** Removes the row, then the folder. */
   async removeAdapter(row: AdapterRow): Promise<void> {
-    this.durably(() => this.#db.prepare("DELETE FROM adapters WHERE id = ?").run(row.id));
+    this.durably(() => this.#db.run("DELETE FROM adapters WHERE id = ?", row.id));
     await removeIfThere(this.resolve(row.folder));
   }
 }

@@ -34,25 +34,22 @@ Deno.test("a restart keeps rows and bytes, and marks cut-off jobs as interrupted
     const file = first.addFile({ ...upload, purpose: "fine-tune" });
     first.addJob("job-queued", "train", { model: "m" });
     first.addJob("job-running", "train", {});
-    first.updateJob("job-running", { status: "running", started_at: 1 });
+    first.beginJob("job-running");
     first.addJob("job-done", "train", {});
-    first.durably(() => first.endJob("job-done", "succeeded", { x: 1 }, null));
-    await Deno.writeTextFile(`${folder}/uploads/file-x.jsonl.part`, "cut off");
+    first.succeedJob("job-done", () => ({ x: 1 }));
     first.close();
 
     const second = new Store(folder);
     assertEquals(second.file(file.id), file);
     assertEquals(await Deno.readTextFile(second.resolve(file.path)), "abcd");
     assert(file.path.endsWith(".jsonl"));
-    assertEquals([...Deno.readDirSync(`${folder}/uploads`)].length, 1);
-    for (const id of ["job-queued", "job-running"]) {
-      const job = second.job(id)!;
-      assertEquals([job.status, job.error?.code], ["failed", "interrupted"]);
-      assert(job.finished_at !== null);
-      const last = second.events(id, 0, 100).at(-1)!;
-      assertEquals([last.type, last.data.status], ["status", "failed"]);
-    }
-    assertEquals(second.job("job-queued")!.request, { model: "m" });
+    const job = second.job("job-running")!;
+    assertEquals([job.status, job.error?.code], ["failed", "interrupted"]);
+    assert(job.finished_at !== null);
+    const last = second.events(job.id, 0, 100).at(-1)!;
+    assertEquals([last.type, last.data.status], ["status", "failed"]);
+    const queued = second.job("job-queued")!;
+    assertEquals([queued.status, queued.request], ["queued", { model: "m" }]);
     assertEquals(second.job("job-done")!.result, { x: 1 });
     assertEquals(second.job("job-done")!.status, "succeeded");
     second.close();
@@ -115,10 +112,18 @@ Deno.test("a failed change is undone as a whole", () =>
     const store = new Store(folder);
     store.addJob("job-1", "train", {});
     assertThrows(() =>
-      store.durably(() => {
-        store.endJob("job-1", "succeeded", {}, null);
+      store.succeedJob("job-1", () => {
+        store.addPartition({
+          id: "part-1",
+          job_id: "job-1",
+          source_id: null,
+          model: "m",
+          folder: "jobs/job-1",
+          report: {},
+        });
         throw new Error("no disk");
       }), /no disk/);
+    assertEquals(store.partition("part-1"), null);
     assertEquals(store.job("job-1")!.status, "queued");
     assertEquals(store.events("job-1", 0, 10).length, 1);
     store.close();
@@ -129,9 +134,10 @@ Deno.test("events are numbered from 1 in each job and found by type", () =>
     const store = new Store(folder);
     store.addJob("job-1", "train", {});
     store.addJob("job-2", "train", {});
-    assertEquals(store.addEvent("job-1", "metrics", { loss: 1 }), 2);
-    assertEquals(store.addEvent("job-2", "log", { message: "x" }), 2);
-    assertEquals(store.addEvent("job-1", "metrics", { loss: NaN }), 3);
+    store.record("job-1", {}, [{ type: "metrics", data: { loss: 1 } }]);
+    store.record("job-2", {}, [{ type: "log", data: { message: "x" } }]);
+    store.record("job-1", {}, [{ type: "metrics", data: { loss: NaN } }]);
+    assertEquals(store.events("job-2", 1, 10).map(({ number }) => number), [2]);
     assertEquals(
       store.events("job-1", 1, 10, "metrics").map(({ number, data }) => [number, data]),
       [[2, { loss: 1 }], [3, { loss: null }]],

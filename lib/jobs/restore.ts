@@ -1,0 +1,51 @@
+// What a start does with jobs that an earlier run of the server left queued: each request is planned
+// again, so that it meets the files, models and settings of today, and waits in its old order. Nothing
+// is written for a job that can run, so a kill in between changes nothing; one that cannot run any more
+// fails with the reason.
+
+import type { z } from "zod";
+import { classifySettings, partitionSettings } from "../par/settings.ts";
+import { evaluateSettings, trainSettings } from "../train/settings.ts";
+import { invalidRequest } from "./issues.ts";
+import {
+  type Plan,
+  planClassify,
+  type PlanDeps,
+  planEvaluate,
+  planPartition,
+  planTrain,
+} from "./plan.ts";
+import { errorObject, type Queue } from "./queue.ts";
+import type { JobRow } from "./rows.ts";
+
+/** @throws {InvalidRequest} when this version does not accept what an older one stored. */
+function parse<T>(schema: z.ZodType<T>, request: unknown): T {
+  const parsed = schema.safeParse(request);
+  if (!parsed.success) throw invalidRequest(parsed.error.issues, request);
+  return parsed.data;
+}
+
+function planAgain(deps: PlanDeps, { kind, request }: JobRow): Promise<Plan> {
+  switch (kind) {
+    case "classify":
+      return planClassify(deps, parse(classifySettings, request));
+    case "partition":
+      return planPartition(deps, parse(partitionSettings, request));
+    case "train":
+      return planTrain(deps, parse(trainSettings, request));
+    case "evaluate":
+      return planEvaluate(deps, parse(evaluateSettings, request));
+  }
+}
+
+/** Queues them again; call it once, before requests are taken. */
+export async function restoreQueue(deps: PlanDeps & { queue: Queue }): Promise<void> {
+  const { store, queue } = deps;
+  for (const job of store.queuedJobs()) {
+    try {
+      queue.resubmit(job.id, await planAgain(deps, job));
+    } catch (error) {
+      store.endJob(job.id, "failed", errorObject(error));
+    }
+  }
+}
