@@ -2,6 +2,7 @@
 
 import { getLogger } from "@logtape/logtape";
 import { isLoopback, type ServerConfig } from "../lib/jobs/config.ts";
+import { restoreQueue } from "../lib/jobs/restore.ts";
 import { createApp } from "../routes/app.ts";
 import { close, onStop, open } from "./program.ts";
 
@@ -21,6 +22,7 @@ export async function serve(config: ServerConfig): Promise<number> {
   const shutdown = new AbortController();
   const deps = open(config, shutdown.signal);
   const app = createApp(deps);
+  const resumeQueue = await restoreQueue(deps);
   let server: Deno.HttpServer<Deno.NetAddr>;
   try {
     server = Deno.serve({
@@ -40,8 +42,11 @@ export async function serve(config: ServerConfig): Promise<number> {
         "Stop that one, or choose another port with --port.",
     );
   }
+  resumeQueue();
   onStop(() => {
-    logger.info("Stopping: jobs that run are marked interrupted. Again to stop at once.");
+    logger.info(
+      "Stopping: the running job is marked interrupted, others stay queued. Again to stop at once.",
+    );
     shutdown.abort();
     const closing = Promise.all([server.shutdown(), close(deps)]);
     const late = new Promise((done) => setTimeout(done, graceMs));

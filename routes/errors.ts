@@ -5,7 +5,14 @@ import type { Context, ErrorHandler, MiddlewareHandler, NotFoundHandler } from "
 import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { getLogger } from "@logtape/logtape";
-import { Cancelled, GpuError, InvalidFile, InvalidRequest, NumericError } from "../lib/errors.ts";
+import {
+  Cancelled,
+  GpuError,
+  InvalidFile,
+  InvalidRequest,
+  NumericError,
+  storageFailure,
+} from "../lib/errors.ts";
 import { newRequestId } from "../lib/jobs/ids.ts";
 import type { ErrorObject } from "../lib/jobs/rows.ts";
 
@@ -45,7 +52,8 @@ interface Answer {
 }
 
 function describe(error: unknown): Answer {
-  const known = error as Error & { param: string | null; code: string };
+  const storage = storageFailure(error);
+  const known = (storage ?? error) as Error & { param: string | null; code: string };
   const answer = (status: ContentfulStatusCode): Answer => ({
     status,
     error: {
@@ -55,6 +63,7 @@ function describe(error: unknown): Answer {
       code: known.code,
     },
   });
+  if (storage) return answer(507);
   if (error instanceof InvalidRequest) return answer(statuses[error.code] ?? 400);
   if (error instanceof InvalidFile) return answer(422);
   if (error instanceof GpuError) return answer(gpuStatuses[error.code] ?? 500);
@@ -104,7 +113,7 @@ export const onError: ErrorHandler = (error, c) => {
       error,
     });
   }
-  if (status === 409 || status === 500) c.header("x-should-retry", "false");
+  if (status === 409 || status === 500 || status === 507) c.header("x-should-retry", "false");
   if (status === 429 || status === 503) c.header("retry-after", "10");
   return c.json({ error: body }, status);
 };

@@ -38,14 +38,20 @@ function planAgain(deps: PlanDeps, { kind, request }: JobRow): Promise<Plan> {
   }
 }
 
-/** Queues them again; call it once, before requests are taken. */
-export async function restoreQueue(deps: PlanDeps & { queue: Queue }): Promise<void> {
+/**
+ * Plans them all and answers how to queue them, which happens at once: a server does the one before it
+ * takes requests and the other once it is sure to stay.
+ */
+export async function restoreQueue(deps: PlanDeps & { queue: Queue }): Promise<() => void> {
   const { store, queue } = deps;
+  const steps: (() => void)[] = [];
   for (const job of store.queuedJobs()) {
     try {
-      queue.resubmit(job.id, await planAgain(deps, job));
+      const plan = await planAgain(deps, job);
+      steps.push(() => queue.resubmit(job.id, plan));
     } catch (error) {
-      store.endJob(job.id, "failed", errorObject(error));
+      steps.push(() => store.endJob(job.id, "failed", errorObject(error)));
     }
   }
+  return () => steps.forEach((step) => step());
 }

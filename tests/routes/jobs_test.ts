@@ -21,10 +21,14 @@ function parseSse(text: string): Sent[] {
   });
 }
 
+/** A job that runs until it is cancelled, its first progress there, or one that waits behind such. */
 async function startEndless(f: AppFixture): Promise<Json> {
   const file = await f.base.upload("{}\n");
   const [status, job] = await f.post("/v1/train", { model: "lorapar-tiny", file });
   assertStrictEquals(status, 202);
+  while (job.status === "running" && f.base.store.job(job.id)!.progress === null) {
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
   return job;
 }
 
