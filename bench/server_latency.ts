@@ -61,7 +61,7 @@ async function whileTraining(client: Client, file: string, phase: Record<string,
 }
 
 const folder = await Deno.makeTempDir({ prefix: "lorapar-bench-" });
-const server = startServer(folder);
+const server = await startServer(folder);
 let goal = false;
 try {
   const client = new Client(server.origin);

@@ -1,6 +1,7 @@
 // The parts of a running lorapar, put together: store, engine, queue, models. The commands and the
 // demo start here.
 
+import { getLogger } from "@logtape/logtape";
 import project from "../deno.json" with { type: "json" };
 import { type Engine, startEngine } from "../lib/engine/engine.ts";
 import type { ServerConfig } from "../lib/jobs/config.ts";
@@ -9,6 +10,8 @@ import { Queue } from "../lib/jobs/queue.ts";
 import { Store } from "../lib/jobs/store.ts";
 import type { AppDeps } from "../routes/deps.ts";
 import { isFolder } from "./settings.ts";
+
+const logger = getLogger(["lorapar"]);
 
 /** Starts the engine; its measured kernel choices are kept in the data folder, where there is one. */
 export function startGpuEngine({ data, limits }: ServerConfig): Engine {
@@ -42,6 +45,19 @@ export function open(config: ServerConfig, shutdown: AbortSignal): AppDeps {
 export async function close({ queue, engine, store }: AppDeps): Promise<void> {
   await Promise.all([queue.close(), engine.close()]);
   store.close();
+}
+
+/**
+ * Logs what nobody caught instead of ending the process. Whoever asked for it gets no answer, or a late
+ * one; everyone else goes on.
+ */
+export function outliveFaults(): void {
+  const log = (event: Event, error: unknown) => {
+    event.preventDefault();
+    logger.error("Nobody caught this: {error}", { error });
+  };
+  addEventListener("unhandledrejection", (event) => log(event, event.reason));
+  addEventListener("error", (event) => log(event, event.error));
 }
 
 /** Calls `first` on the first SIGINT or SIGTERM; the second ends the process at once. */

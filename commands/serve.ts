@@ -4,7 +4,8 @@ import { getLogger } from "@logtape/logtape";
 import { isLoopback, type ServerConfig } from "../lib/jobs/config.ts";
 import { restoreQueue } from "../lib/jobs/restore.ts";
 import { createApp } from "../routes/app.ts";
-import { close, onStop, open } from "./program.ts";
+import { listen, type Listening } from "../routes/listen.ts";
+import { close, onStop, open, outliveFaults } from "./program.ts";
 
 /** The longest a stop waits for the running step and open answers. */
 const graceMs = 15_000;
@@ -19,29 +20,25 @@ export async function serve(config: ServerConfig): Promise<number> {
         "Set LORAPAR_API_KEY, or leave the host at 127.0.0.1.",
     );
   }
+  outliveFaults();
   const shutdown = new AbortController();
   const deps = open(config, shutdown.signal);
-  const app = createApp(deps);
   const resumeQueue = await restoreQueue(deps);
-  let server: Deno.HttpServer<Deno.NetAddr>;
+  let server: Listening;
   try {
-    server = Deno.serve({
-      hostname: config.host,
-      port: config.port,
-      onListen: ({ hostname, port }) => {
-        const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-        logger.info(`lorapar ${deps.version} listens on http://${host}:${port} (docs: /docs)`);
-        logger.info(`Jobs, uploads and adapters are kept in ${config.data}`);
-      },
-    }, app.fetch);
+    server = await listen(createApp(deps).fetch, config);
   } catch (error) {
     await close(deps);
-    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    if ((error as { code?: string }).code !== "EADDRINUSE") throw error;
     throw new Error(
       `Cannot listen on ${config.host}:${config.port}: another program does. ` +
         "Stop that one, or choose another port with --port.",
     );
   }
+  const { hostname, port } = server;
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  logger.info(`lorapar ${deps.version} listens on http://${host}:${port} (docs: /docs)`);
+  logger.info(`Jobs, uploads and adapters are kept in ${config.data}`);
   resumeQueue();
   onStop(() => {
     logger.info(
@@ -52,7 +49,6 @@ export async function serve(config: ServerConfig): Promise<number> {
     const late = new Promise((done) => setTimeout(done, graceMs));
     Promise.race([closing, late]).finally(() => Deno.exit(0));
   });
-  await server.finished;
   // The stop above ends the process once everything is closed.
   return await new Promise<number>(() => {});
 }

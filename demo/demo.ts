@@ -129,7 +129,7 @@ export async function runDemo(args: string[], caller = Deno.cwd()): Promise<void
   });
   await Deno.mkdir(out, { recursive: true });
   const begin = performance.now();
-  const server = startServer(`${out}/data`);
+  const server = await startServer(`${out}/data`);
   try {
     const summary = await tour(new Client(server.origin), standardOutput(), seed, out);
     summary.seconds = Math.round((performance.now() - begin) / 100) / 10;

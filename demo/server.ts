@@ -3,6 +3,7 @@
 import { close, open } from "../commands/program.ts";
 import { serverConfig } from "../lib/jobs/config.ts";
 import { createApp } from "../routes/app.ts";
+import { listen } from "../routes/listen.ts";
 
 export interface RunningServer {
   origin: string;
@@ -10,13 +11,12 @@ export interface RunningServer {
 }
 
 /** Starts it with its store in `dataFolder` and the embedded models only. */
-export function startServer(dataFolder: string): RunningServer {
+export async function startServer(dataFolder: string): Promise<RunningServer> {
   const shutdown = new AbortController();
   const deps = open(serverConfig.parse({ port: 0, data: dataFolder }), shutdown.signal);
-  const { host: hostname, port } = deps.config;
-  const server = Deno.serve({ hostname, port, onListen: () => {} }, createApp(deps).fetch);
+  const server = await listen(createApp(deps).fetch, deps.config);
   return {
-    origin: `http://${hostname}:${server.addr.port}`,
+    origin: `http://${server.hostname}:${server.port}`,
     async close() {
       shutdown.abort();
       await Promise.all([server.shutdown(), close(deps)]);

@@ -6,6 +6,7 @@ import { isId } from "../lib/jobs/ids.ts";
 import type { AdapterRow } from "../lib/jobs/rows.ts";
 import { tarStream } from "../lib/lora/tar.ts";
 import type { AppDeps } from "./deps.ts";
+import { download } from "./download.ts";
 import { refuseMissing } from "./errors.ts";
 import {
   deletedSchema,
@@ -121,15 +122,16 @@ export function adaptersRoutes(deps: AppDeps) {
           "format",
         );
       }
-      const folder = store.resolve(row.folder);
-      const names = (await Array.fromAsync(Deno.readDir(folder)))
-        .filter((entry) => entry.isFile).map((entry) => entry.name).sort();
-      const files = names.map((name) => ({ name, path: `${folder}/${name}` }));
-      return new Response(tarStream(files, { mtimeSeconds: row.created_at }), {
-        headers: {
-          "content-type": "application/x-tar",
-          "content-disposition": `attachment; filename="${row.id}.tar"`,
-        },
+      const headers = {
+        "content-type": "application/x-tar",
+        "content-disposition": `attachment; filename="${row.id}.tar"`,
+      };
+      return await download(c, headers, async () => {
+        const folder = store.resolve(row.folder);
+        const names = (await Array.fromAsync(Deno.readDir(folder)))
+          .filter((entry) => entry.isFile).map((entry) => entry.name).sort();
+        const files = names.map((name) => ({ name, path: `${folder}/${name}` }));
+        return tarStream(files, { mtimeSeconds: row.created_at });
       });
     })
     .openapi(deleteRoute, async (c) => {

@@ -7,6 +7,7 @@ import { chatCompletionsRoutes } from "./chat_completions.ts";
 import { classifyRoutes } from "./classify.ts";
 import type { AppDeps } from "./deps.ts";
 import { addDocs } from "./docs.ts";
+import { dropHeadBody } from "./download.ts";
 import { notFound, onError, requestId } from "./errors.ts";
 import { evaluateRoutes } from "./evaluate.ts";
 import { filesRoutes } from "./files.ts";
@@ -24,7 +25,7 @@ export function createApp(deps: AppDeps): OpenAPIHono {
   const app = new OpenAPIHono();
   app.onError(onError);
   app.notFound(notFound);
-  app.use(requestId, checkHost(config));
+  app.use(requestId, dropHeadBody, checkHost(config));
   if (config.allowed_origins.length > 0) app.use(allowOrigins(config));
   app.use(checkKey(config), readBodies(config));
   for (

@@ -70,6 +70,15 @@ function describe(error: unknown): Answer {
   if (error instanceof NumericError) return answer(500);
   if (error instanceof Cancelled) return answer(503);
   if (error instanceof HTTPException) return describe(fromHttpException(error));
+  if (known?.code === "EMFILE" || known?.code === "ENFILE") {
+    return describe(
+      new InvalidRequest(
+        "Cannot answer: too many files are open. Try again in a moment.",
+        null,
+        "unavailable",
+      ),
+    );
+  }
   return {
     status: 500,
     error: {

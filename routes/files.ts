@@ -6,6 +6,7 @@ import { InvalidRequest } from "../lib/errors.ts";
 import { isId } from "../lib/jobs/ids.ts";
 import type { FileRow } from "../lib/jobs/rows.ts";
 import type { AppDeps } from "./deps.ts";
+import { downloadFile } from "./download.ts";
 import { refuseMissing } from "./errors.ts";
 import { boundaryOf, partText, readMultipart } from "./multipart.ts";
 import {
@@ -191,14 +192,10 @@ export function filesRoutes(deps: AppDeps) {
     .openapi(getRoute, (c) => c.json(fileObject(find(c.req.valid("param").id)), 200))
     .openapi(contentRoute, async (c) => {
       const row = find(c.req.valid("param").id);
-      const file = await Deno.open(store.resolve(row.path), { read: true });
-      return new Response(file.readable, {
-        headers: {
-          "content-type": contentTypes.get(row.filename.split(".").at(-1)!.toLowerCase()) ??
-            "application/octet-stream",
-          "content-length": String(row.bytes),
-          "content-disposition": `attachment; filename*=UTF-8''${encodeURIComponent(row.filename)}`,
-        },
+      return await downloadFile(c, store.resolve(row.path), {
+        "content-type": contentTypes.get(row.filename.split(".").at(-1)!.toLowerCase()) ??
+          "application/octet-stream",
+        "content-disposition": `attachment; filename*=UTF-8''${encodeURIComponent(row.filename)}`,
       });
     })
     .openapi(deleteRoute, async (c) => {

@@ -8,6 +8,7 @@ import { regions, scatterPoints } from "../lib/jobs/scatter.ts";
 import { rethreshold } from "../lib/jobs/short_tasks.ts";
 import { partitionSettings, rethresholdSettings } from "../lib/par/settings.ts";
 import type { AppDeps } from "./deps.ts";
+import { downloadFile } from "./download.ts";
 import { refuseMissing } from "./errors.ts";
 import { answerJob, jobResponses, preferHeader } from "./job_answer.ts";
 import {
@@ -165,13 +166,9 @@ export function partitionsRoutes(deps: AppDeps) {
     .openapi(downloadRoute, async (c) => {
       const row = find(c.req.valid("param").id);
       const path = `${store.resolve(row.folder)}/partition.safetensors`;
-      const file = await Deno.open(path, { read: true });
-      return new Response(file.readable, {
-        headers: {
-          "content-type": "application/octet-stream",
-          "content-length": String((await file.stat()).size),
-          "content-disposition": `attachment; filename="${row.id}.safetensors"`,
-        },
+      return await downloadFile(c, path, {
+        "content-type": "application/octet-stream",
+        "content-disposition": `attachment; filename="${row.id}.safetensors"`,
       });
     })
     .openapi(scatterRoute, async (c) => {

@@ -8,18 +8,31 @@ import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
 
 const root = new URL("../", import.meta.url);
 
+const running = { stdout: "piped", stderr: "piped" } as const;
+
 function lorapar(args: string[], env: Record<string, string>): Deno.Command {
   return new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--no-prompt", new URL("main.ts", root).href, ...args],
     env: { NO_COLOR: "1", ...env },
-    stdout: "piped",
-    stderr: "piped",
+    ...running,
   });
 }
 
+/** The server, with so many file descriptors at most. */
+function limited(descriptors: number, env: Record<string, string>): Deno.Command {
+  const start = `ulimit -n ${descriptors}; exec "$0" run -A --no-prompt "$1"`;
+  const args = ["-c", start, Deno.execPath(), new URL("main.ts", root).href];
+  return new Deno.Command("sh", { args, env: { NO_COLOR: "1", ...env }, ...running });
+}
+
 /** Starts the server on a free port and runs `use` with its address; it is stopped by SIGTERM. */
-async function withServer(data: string, use: (url: string) => Promise<void>): Promise<void> {
-  const server = lorapar([], { PORT: "0", LORAPAR_DATA: data }).spawn();
+async function withServer(
+  data: string,
+  use: (url: string) => Promise<void>,
+  descriptors?: number,
+): Promise<void> {
+  const env = { PORT: "0", LORAPAR_DATA: data };
+  const server = (descriptors ? limited(descriptors, env) : lorapar([], env)).spawn();
   const reader = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
   let log = "";
   while (!/docs: /.test(log)) {
@@ -57,6 +70,53 @@ Deno.test("a server keeps its files over a stop and a start", async () => {
   } finally {
     await Deno.remove(data, { recursive: true });
   }
+});
+
+for (const descriptors of [1024, 200]) {
+  Deno.test({
+    name: `2,000 half-sent requests leave a server of ${descriptors} descriptors answering`,
+    ignore: Deno.build.os === "windows",
+    async fn() {
+      const data = await Deno.makeTempDir();
+      const connections: Deno.TcpConn[] = [];
+      try {
+        await withServer(data, async (url) => {
+          const port = Number(new URL(url).port);
+          const half = new TextEncoder().encode("GET /livez HTTP/1.1\r\nhost: localhost\r\n");
+          for (let i = 0; i < 2000; i++) {
+            const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+            connections.push(connection);
+            await connection.write(half);
+          }
+          const startMs = performance.now();
+          const response = await fetch(`${url}/livez`, { headers: { connection: "close" } });
+          assertStrictEquals(response.status, 200);
+          await response.body?.cancel();
+          // Not only once the half-sent ones were timed out.
+          assert(performance.now() - startMs < 5000);
+        }, descriptors);
+      } finally {
+        for (const connection of connections) connection.close();
+        await Deno.remove(data, { recursive: true });
+      }
+    },
+  });
+}
+
+Deno.test("what nobody caught ends no server", async () => {
+  const program = new URL("commands/program.ts", root).href;
+  const code = `import { outliveFaults } from "${program}";
+    outliveFaults();
+    Promise.reject(new Error("dropped"));
+    setTimeout(() => { throw new Error("thrown"); });
+    setTimeout(() => console.log("still here"), 50);`;
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", code],
+    cwd: fileURLToPath(root),
+    stdout: "piped",
+    stderr: "piped",
+  }).output();
+  assertStrictEquals(new TextDecoder().decode(stdout), "still here\n");
 });
 
 Deno.test("what cannot be run is refused in words, with status 1", async () => {

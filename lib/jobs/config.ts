@@ -24,6 +24,12 @@ const limits = z.strictObject({
   body_timeout_seconds: z.number().positive().default(30),
   /** The engine is started anew when it gives no sign of life for so long (lib/engine/engine.ts). */
   engine_silence_seconds: z.number().min(10).default(1800),
+  /** A connection whose request's head is not there after so long is closed. */
+  head_timeout_seconds: z.number().positive().default(10),
+  /** A connection whose client reads nothing of what waits for it in so long is closed. */
+  connection_timeout_seconds: z.number().positive().default(60),
+  /** Connections at a time; each may hold a second descriptor, for the file it sends. */
+  max_connections: z.number().int().min(1).default(256),
   /** Jobs waiting for their turn; more are answered 429. */
   max_queued_jobs: z.number().int().min(1).default(100),
   /** The longest `Prefer: wait`. */

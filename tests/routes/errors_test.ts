@@ -1,7 +1,7 @@
 // How the engine's failures are answered: which status, and whether a client may send it again.
 
 import { GpuError, NumericError } from "../../lib/errors.ts";
-import { assertEquals } from "../asserts.ts";
+import { assert, assertEquals } from "../asserts.ts";
 import { appFixture } from "./fixture.ts";
 
 Deno.test("a failure of the engine says whether sending it again may help", async () => {
@@ -31,4 +31,13 @@ Deno.test("a failure of the engine says whether sending it again may help", asyn
       [error.message, status, shouldRetry, retryAfter],
     );
   }
+});
+
+Deno.test("where descriptors have run out, a later try may help", async () => {
+  await using f = await appFixture();
+  const error = Object.assign(new Error("Too many open files: open '/secret'"), { code: "EMFILE" });
+  f.base.engine.behave = () => Promise.reject(error);
+  const [status, body] = await f.get("/v1/models/lorapar-tiny");
+  assertEquals([status, body.error.code], [503, "unavailable"]);
+  assert(!JSON.stringify(body).includes("secret"));
 });

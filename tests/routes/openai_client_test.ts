@@ -2,17 +2,18 @@
 
 import { assert, assertEquals, assertRejects, assertStrictEquals } from "../asserts.ts";
 import OpenAI, { toFile } from "openai";
+import { listen } from "../../routes/listen.ts";
 import { type AppFixture, appFixture } from "./fixture.ts";
 
 async function withClient(
   run: (client: OpenAI, f: AppFixture) => Promise<void>,
   apiKey = "key",
 ): Promise<void> {
-  await using f = await appFixture({ api_key: "key" });
-  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, f.app.fetch);
+  await using f = await appFixture({ api_key: "key", port: 0 });
+  const server = await listen(f.app.fetch, f.base.config);
   const client = new OpenAI({
     apiKey,
-    baseURL: `http://127.0.0.1:${server.addr.port}/v1`,
+    baseURL: `http://127.0.0.1:${server.port}/v1`,
     maxRetries: 0,
   });
   try {
