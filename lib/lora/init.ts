@@ -5,6 +5,7 @@
 // With pissa the base is not rewritten here: its forward subtracts scale * B A of the start.
 // Each matrix draws from its own generator, so its values depend on the seed and its name only.
 
+import { NumericError } from "../errors.ts";
 import { type LoraLayout, loraScale, type LoraTensor } from "./layout.ts";
 import { randomGenerator } from "./random.ts";
 import { truncatedSvd } from "./svd.ts";
@@ -23,6 +24,7 @@ export type ReadWeight = (name: string) => Promise<Float32Array>;
  * The start of an adapter, phi (elements) f32. `readWeight` is needed for pissa only; `onMatrix` is
  * told how many of the layout's pairs are done.
  * @throws {RangeError} when a weight has the wrong size, or pissa is asked without `readWeight`.
+ * @throws {NumericError} when pissa meets a weight that is NaN or Inf.
  */
 export async function initAdapter(
   layout: LoraLayout,
@@ -72,6 +74,12 @@ async function initPissa(
       throw new RangeError(
         `Cannot decompose ${weightName}: it has ${weight.length} elements, ` +
           `wanted ${outputs} x ${inputs}`,
+      );
+    }
+    if (!weight.every(Number.isFinite)) {
+      throw new NumericError(
+        `Cannot start an adapter by pissa: ${weightName} holds NaN or Inf. Check the model's file, or use ` +
+          'init "gaussian".',
       );
     }
     const { u, s, v } = truncatedSvd(weight, outputs, inputs, r, randomGenerator(seed, name));

@@ -2,8 +2,10 @@
 // (Musco and Musco 2015, algorithm 2): an orthonormal basis of span{Q, (W'W) Q, (W'W)^2 Q, ...} for a
 // random block Q of eight columns, and the eigenvectors of W'W projected onto it. All in f64 on the CPU.
 // The basis grows until the residuals say that the wanted space has converged; at full size it is exact.
+// ml-matrix finds the eigenvectors of the small projected matrix. Its own SVD finds every triple of a weight:
+// 5.3 s for one of (1536, 576), where eight triples take 0.6 to 1.1 s this way.
 
-import { type SymmetricEigen, symmetricEigen } from "./eigen.ts";
+import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 import type { RandomGenerator } from "./random.ts";
 
 const blockSize = 8;
@@ -23,7 +25,7 @@ export interface TruncatedSvd {
   v: Float64Array;
 }
 
-/** The `rank` largest singular triples of `weight` (rows, columns), row-major. */
+/** The `rank` largest singular triples of `weight` (rows, columns), row-major, without NaN and Inf. */
 export function truncatedSvd(
   weight: Float32Array | Float64Array,
   rows: number,
@@ -57,6 +59,25 @@ export function truncatedSvd(
       return triples(matrix, rows, columns, rank, basis, ritz);
     }
   }
+}
+
+/** Eigenvalues descending, and the eigenvectors as the columns of a row-major (n, n) matrix. */
+interface SymmetricEigen {
+  values: Float64Array;
+  vectors: Float64Array;
+}
+
+function symmetricEigen(matrix: number[][]): SymmetricEigen {
+  const found = new EigenvalueDecomposition(new Matrix(matrix), { assumeSymmetric: true });
+  const { realEigenvalues, eigenvectorMatrix } = found;
+  const n = matrix.length;
+  const order = realEigenvalues.map((_, k) => k)
+    .sort((a, b) => realEigenvalues[b] - realEigenvalues[a]);
+  const vectors = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) {
+    for (let k = 0; k < n; k++) vectors[i * n + k] = eigenvectorMatrix.get(i, order[k]);
+  }
+  return { values: Float64Array.from(order, (k) => realEigenvalues[k]), vectors };
 }
 
 type Operator = (vectors: Float64Array[]) => Float64Array[];

@@ -1,3 +1,4 @@
+import { NumericError } from "../../../lib/errors.ts";
 import { hasZeroB, initAdapter, type InitSettings } from "../../../lib/lora/init.ts";
 import { layoutOfTensors, type LoraLayout } from "../../../lib/lora/layout.ts";
 import { openSafetensors } from "../../../lib/model/safetensors.ts";
@@ -99,7 +100,7 @@ for (const name of ["wide", "tall"]) {
   });
 }
 
-Deno.test("init: pissa refuses a missing reader and a weight of another size", async () => {
+Deno.test("init: pissa refuses a missing reader, a weight of another size and one with NaN", async () => {
   const layout = layoutFor(4, { [q]: [8, 12] });
   await assertRejects(initAdapter(layout, settings("pissa", 4), 1), /weights are needed/);
   const readWeight = () => Promise.resolve(new Float32Array(95));
@@ -107,4 +108,12 @@ Deno.test("init: pissa refuses a missing reader and a weight of another size", a
     initAdapter(layout, settings("pissa", 4), 1, { readWeight }),
     /it has 95 elements, wanted 8 x 12/,
   );
+  for (const bad of [NaN, Infinity]) {
+    const holed = new Float32Array(96).fill(1);
+    holed[50] = bad;
+    await assertRejects(
+      initAdapter(layout, settings("pissa", 4), 1, { readWeight: () => Promise.resolve(holed) }),
+      (error) => error instanceof NumericError && error.message.includes(`${q}.weight holds NaN`),
+    );
+  }
 });
