@@ -1,9 +1,10 @@
 // What the server says to bad input, on the real engine: a clear refusal or a failed job that names
 // what, where and what to do; and that afterwards it works as before with everything it had stored.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { type ModelConfig, projectionPath } from "../lib/model/config.ts";
 import { modelTensors } from "../lib/model/model_source.ts";
-import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
+
 import {
   ggufBytes,
   ggufFields,

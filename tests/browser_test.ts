@@ -1,7 +1,7 @@
 // What a person sees: pages opened in a headless Chromium that reaches nothing but the server. Where
 // there is no browser the tests are ignored; `./run test` installs one where it can.
 
-import { assert, assertEquals } from "./asserts.ts";
+import { assert, assertEquals } from "@std/assert";
 import { appFixture } from "./routes/fixture.ts";
 
 /** The path of a Chromium or Chrome, or null. */

@@ -1,10 +1,10 @@
 // What `deno task compile` packs. The runtime part comes from Deno's own site, which a test must not
 // need: the ordinary binary stands in for it (DENORT_BIN), so the result is packed but is not the program.
 
+import { assert, assertStrictEquals } from "@std/assert";
 import { Buffer } from "node:buffer";
 import { fileURLToPath } from "node:url";
 import { compileArguments, downloadAdvice } from "../tools/compile.ts";
-import { assert, assertStrictEquals } from "./asserts.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 

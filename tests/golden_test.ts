@@ -2,6 +2,7 @@
 // log-probabilities, losses, every LoRA gradient, importance, kept sets, masked AdamW, GRPO.
 // NMSE 1e-7 in f32; sets and inactive elements to the bit.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { attention, createAttentionWorkspace } from "../kernels/attention.ts";
 import type { Gpu } from "../kernels/gpu/gpu.ts";
 import { accumulateImportance, finishImportance, importanceSums } from "../kernels/importance.ts";
@@ -14,7 +15,7 @@ import { generate } from "../lib/model/generate.ts";
 import { logitsOf } from "../lib/model/head.ts";
 import { forward, pass, type Policy, releaseBatch, uploadBatch } from "../lib/model/pass.ts";
 import { type GoldenCase, goldenCases, openGolden } from "./golden.ts";
-import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
+
 import { assertClose, testGpu } from "./gpu.ts";
 
 /** Runs the batch of a prefix with dL/dlogp the same for every scored token; (logp, …) rows come back. */

@@ -1,7 +1,6 @@
+import { assert, assertEquals } from "@std/assert";
 // Imports point one way: main, commands -> routes -> jobs -> engine -> {par, train} -> {model, lora, data}
 // -> kernels -> gpu. lib/errors.ts and lib/json_text.ts are free to all; only routes/ knows Hono.
-
-import { assert, assertEquals } from "./asserts.ts";
 
 const root = new URL("../", import.meta.url);
 

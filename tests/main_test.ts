@@ -1,10 +1,10 @@
 // The program itself, started as users start it: refusals, start, restart and stop by signal.
 // No request here needs the GPU.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import { readConfig } from "../commands/settings.ts";
 import project from "../deno.json" with { type: "json" };
-import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
 
 const root = new URL("../", import.meta.url);
 

@@ -1,5 +1,6 @@
 // PiSSA through the API on the real engine: what is exported is the policy that was trained.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { pack } from "../lib/data/pack.ts";
 import { releaseAdapter, uploadAdapter } from "../lib/lora/adapter.ts";
 import { readAdapter, readTrainableAdapter } from "../lib/lora/adapter_file.ts";
@@ -7,7 +8,7 @@ import { loadDecoder } from "../lib/model/decoder.ts";
 import { openModel } from "../lib/model/open.ts";
 import { pass, type Policy, releaseBatch, uploadBatch } from "../lib/model/pass.ts";
 import { openSafetensors } from "../lib/model/safetensors.ts";
-import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
+
 import { assertClose, nmse, testGpu } from "./gpu.ts";
 import {
   adapterFolder,

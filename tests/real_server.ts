@@ -1,6 +1,7 @@
 // The app over the real engine (a Worker with the GPU) in a temporary folder, with short ways to ask
 // it. A file of system tests has one, because each Worker loads its models anew.
 
+import { assertStrictEquals } from "@std/assert";
 import { demoSamples } from "../demo/corpus.ts";
 import { type Engine, startEngine } from "../lib/engine/engine.ts";
 import { serverConfig } from "../lib/jobs/config.ts";
@@ -9,7 +10,6 @@ import { Queue } from "../lib/jobs/queue.ts";
 import { Store } from "../lib/jobs/store.ts";
 import { createApp } from "../routes/app.ts";
 import { untar } from "../demo/verify.ts";
-import { assertStrictEquals } from "./asserts.ts";
 
 // deno-lint-ignore no-explicit-any
 export type Json = any;

@@ -1,7 +1,7 @@
 // A base whose folder is replaced while the server runs: the next task has the new weights, and what was
 // made on the old ones is refused.
 
-import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { tinyConfig, tinyTensors, writeHfFolder } from "./lib/model/tiny_model.ts";
 import { type Json, quickSft, realServer } from "./real_server.ts";
 

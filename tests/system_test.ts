@@ -1,9 +1,10 @@
 // The server as a whole on the real engine and the embedded models: every step of the method through
 // the API, and what it leaves behind read from the files. `t.step`s of one test share one Worker.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { countMoves } from "../demo/verify.ts";
 import { openSafetensors } from "../lib/model/safetensors.ts";
-import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
+
 import {
   adapterFolder,
   chat,

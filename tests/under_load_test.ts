@@ -1,8 +1,9 @@
 // What the server does while a training job runs on the real engine: it answers, a chat gets its turn
 // between steps, a cancel takes effect at the next step, and a restart tells of the job it cut off.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { Store } from "../lib/jobs/store.ts";
-import { assert, assertEquals, assertStrictEquals } from "./asserts.ts";
+
 import {
   type Json,
   labelledSamples,

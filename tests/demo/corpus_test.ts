@@ -1,5 +1,6 @@
 // The demo's generator: deterministic, splits apart, answers right; and the models' tokenizer covers it.
 
+import { assert, assertEquals } from "@std/assert";
 import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
 import {
@@ -11,7 +12,6 @@ import {
 } from "../../demo/corpus.ts";
 import { lands, splitOf } from "../../demo/world.ts";
 import { rolePlayPrompt } from "../../lib/par/classify.ts";
-import { assert, assertEquals } from "../asserts.ts";
 
 const models = new URL("../../models/", import.meta.url);
 const folders = ["tiny", "teacher_a", "teacher_b", "teacher_c"];

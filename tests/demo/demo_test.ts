@@ -1,5 +1,6 @@
 // The demo's own parts, without a GPU: what it shows, how it follows jobs, what it checks.
 
+import { assert, assertEquals } from "@std/assert";
 import { parseEvents } from "../../demo/client.ts";
 import { accuracyTable, agreementWithTruth, firstCorrected, runDemo } from "../../demo/demo.ts";
 import { bar, JobProgress, metricsText, progressText, type Screen } from "../../demo/progress.ts";
@@ -7,7 +8,7 @@ import { percent, table } from "../../demo/table.ts";
 import { countMoves, untar } from "../../demo/verify.ts";
 import { tarStream } from "../../lib/lora/tar.ts";
 import { writeSafetensors } from "../../lib/model/safetensors.ts";
-import { assert, assertEquals, assertRejects, assertThrows } from "../asserts.ts";
+import { assertRejects, assertThrows } from "../asserts.ts";
 
 Deno.test("a bar is full at its end only", () => {
   assertEquals(bar(0, 4), "[----]");

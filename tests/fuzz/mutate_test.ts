@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "../asserts.ts";
+import { assert, assertEquals } from "@std/assert";
 import { mutate } from "./mutate.ts";
 
 const original = new TextEncoder().encode('{"size": 12, "names": ["a", "b"]}');

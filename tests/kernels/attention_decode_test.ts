@@ -1,3 +1,4 @@
+import { assertEquals } from "@std/assert";
 import { releaseSegments, uploadSegments } from "../../kernels/attention.ts";
 import {
   advance,
@@ -8,7 +9,7 @@ import {
   releaseKvCache,
   writeKv,
 } from "../../kernels/attention_decode.ts";
-import { assertEquals, assertThrows } from "../asserts.ts";
+import { assertThrows } from "../asserts.ts";
 import { asHardware } from "../as_hardware.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import { attentionReference } from "../reference/attention.ts";

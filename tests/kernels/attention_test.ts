@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import {
   attention,
   attentionBackward,
@@ -7,7 +8,7 @@ import {
   releaseSegments,
   uploadSegments,
 } from "../../kernels/attention.ts";
-import { assert, assertEquals, assertThrows } from "../asserts.ts";
+import { assertThrows } from "../asserts.ts";
 import { asHardware } from "../as_hardware.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import {

@@ -1,5 +1,6 @@
+import { assert } from "@std/assert";
 import { accumulateImportance, finishImportance } from "../../kernels/importance.ts";
-import { assert, assertThrows } from "../asserts.ts";
+import { assertThrows } from "../asserts.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import { importanceReference } from "../reference/importance.ts";
 

@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { linear, linearBackward, tuneMatmul } from "../../kernels/matmul.ts";
 import { matmulKey, type MatmulVariant } from "../../kernels/matmul_variants.ts";
@@ -8,7 +9,7 @@ import {
   type Weight,
   type WeightType,
 } from "../../kernels/weight.ts";
-import { assert, assertEquals, assertThrows } from "../asserts.ts";
+import { assertThrows } from "../asserts.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import { matmulReference } from "../reference/matmul.ts";
 

@@ -1,3 +1,4 @@
+import { assert } from "@std/assert";
 import { add } from "../../kernels/add.ts";
 import { dropout } from "../../kernels/dropout.ts";
 import { linear, linearBackward } from "../../kernels/matmul.ts";
@@ -5,7 +6,7 @@ import { rmsNorm, rmsNormBackward } from "../../kernels/rms_norm.ts";
 import { gatherRows, scatterRows } from "../../kernels/rows.ts";
 import { swiglu } from "../../kernels/swiglu.ts";
 import { destroyWeight, uploadWeight } from "../../kernels/weight.ts";
-import { assert, assertThrows } from "../asserts.ts";
+import { assertThrows } from "../asserts.ts";
 import { testGpu } from "../gpu.ts";
 
 Deno.test("an op refuses to write where it reads, and the device lives on", async () => {

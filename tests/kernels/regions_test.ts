@@ -1,9 +1,10 @@
+import { assertEquals, assertStrictEquals } from "@std/assert";
 import { compactActive } from "../../kernels/compact.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import type { Tensor } from "../../kernels/gpu/tensor.ts";
 import { activateElements, cutSegments, markRegions } from "../../kernels/regions.ts";
 import { selectAll, selectByShare, selectSharedByCount } from "../../kernels/select.ts";
-import { assertEquals, assertStrictEquals } from "../asserts.ts";
+
 import { normal, testGpu } from "../gpu.ts";
 import { keptByShare, topShared } from "../reference/select.ts";
 

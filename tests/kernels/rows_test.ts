@@ -1,9 +1,10 @@
+import { assert, assertEquals } from "@std/assert";
 import { add } from "../../kernels/add.ts";
 import { dropout } from "../../kernels/dropout.ts";
 import { embedding } from "../../kernels/embedding.ts";
 import { gatherRows, scatterRows } from "../../kernels/rows.ts";
 import { uploadWeight } from "../../kernels/weight.ts";
-import { assert, assertEquals } from "../asserts.ts";
+
 import { guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 
 Deno.test("rows: gather and scatter move whole rows and leave the others", async () => {

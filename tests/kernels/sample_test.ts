@@ -1,10 +1,11 @@
+import { assert, assertEquals } from "@std/assert";
 import {
   createSampler,
   releaseSampler,
   sample,
   type SampleSettings,
 } from "../../kernels/sample.ts";
-import { assert, assertEquals, assertThrows } from "../asserts.ts";
+import { assertThrows } from "../asserts.ts";
 import { asHardware } from "../as_hardware.ts";
 import { guarded, normal, testGpu } from "../gpu.ts";
 import { type Cuts, sampleReference } from "../reference/sample.ts";

@@ -1,7 +1,8 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import fc from "fast-check";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { type Cut, readCut, selectByShare, selectSharedByCount } from "../../kernels/select.ts";
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "../asserts.ts";
+import { assertThrows } from "../asserts.ts";
 import { normal, testGpu } from "../gpu.ts";
 import { keptByShare, topShared } from "../reference/select.ts";
 

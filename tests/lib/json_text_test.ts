@@ -1,5 +1,6 @@
+import { assert, assertEquals } from "@std/assert";
 import { nestsDeeperThan, parseJson } from "../../lib/json_text.ts";
-import { assert, assertEquals, assertThrows } from "../asserts.ts";
+import { assertThrows } from "../asserts.ts";
 
 Deno.test("json_text: nesting is counted outside of strings", () => {
   assert(!nestsDeeperThan('[{"a":[]}]', 3));

@@ -1,5 +1,5 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { deriveSeed, murmurHash3, type SeedPurpose } from "../../lib/seeds.ts";
-import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
 
 for (
   const [seed, words, wanted] of [

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { GpuError, InvalidFile } from "../../lib/errors.ts";
 import type { ChatTask } from "../../lib/engine/messages.ts";
 import { endless } from "../fake_engine.ts";

@@ -1,5 +1,6 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { createHash } from "node:crypto";
-import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+
 import { appFixture, type Json } from "./fixture.ts";
 
 const methods = ["get", "post", "delete", "put", "patch"];

@@ -1,7 +1,8 @@
 // How the engine's failures are answered: which status, and whether a client may send it again.
 
+import { assert, assertEquals } from "@std/assert";
 import { GpuError, NumericError } from "../../lib/errors.ts";
-import { assert, assertEquals } from "../asserts.ts";
+
 import { appFixture } from "./fixture.ts";
 
 Deno.test("a failure of the engine says whether sending it again may help", async () => {

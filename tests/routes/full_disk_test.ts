@@ -1,7 +1,7 @@
 // What HTTP clients see while the disk is full: 507 with the reason for what they ask to be written,
 // everything else as ever, and no restart needed afterwards.
 
-import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { endless } from "../fake_engine.ts";
 import { withFullDisk } from "../lib/jobs/full_disk.ts";
 import { type AppFixture, appFixture } from "./fixture.ts";

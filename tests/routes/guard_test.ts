@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { appFixture } from "./fixture.ts";
 
 Deno.test("every answer has a request id, errors and unknown routes included", async () => {

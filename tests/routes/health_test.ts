@@ -1,6 +1,6 @@
 // /readyz follows the engine: an orchestrator sends no work while it cannot be done.
 
-import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { appFixture } from "./fixture.ts";
 
 Deno.test("readyz is 503 with the reason while the engine is down, livez is not", async () => {

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { Store } from "../../lib/jobs/store.ts";
 import { endless, usual } from "../fake_engine.ts";
 import { InvalidRequest } from "../../lib/errors.ts";

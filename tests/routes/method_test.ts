@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStrictEquals } from "../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { NumericError } from "../../lib/errors.ts";
 import { type AppFixture, appFixture, type Json } from "./fixture.ts";
 

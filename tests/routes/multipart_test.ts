@@ -1,4 +1,4 @@
-import { assertEquals } from "../asserts.ts";
+import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { readMultipart } from "../../routes/multipart.ts";
 

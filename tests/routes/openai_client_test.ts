@@ -1,6 +1,7 @@
 // The server as a whole on a real port, spoken to by an unmodified openai client.
 
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import { assertRejects } from "../asserts.ts";
 import OpenAI, { toFile } from "openai";
 import { listen } from "../../routes/listen.ts";
 import { type AppFixture, appFixture } from "./fixture.ts";

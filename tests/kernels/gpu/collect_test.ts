@@ -1,8 +1,8 @@
 // Bind groups are freed while a device works: each holds a memory mapping on lavapipe, and past
 // 65,530 of them the process crashes.
 
+import { assert } from "@std/assert";
 import { testGpu } from "../../gpu.ts";
-import { assert } from "../../asserts.ts";
 
 const fill = {
   label: "fill",

@@ -1,7 +1,8 @@
+import { assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { csvParser } from "../../../lib/data/csv.ts";
 import { InvalidFile } from "../../../lib/errors.ts";
-import { assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 function parse(text: string, pieceLength = text.length || 1) {
   const parser = csvParser();

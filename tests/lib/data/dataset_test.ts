@@ -1,3 +1,4 @@
+import { assertEquals } from "@std/assert";
 import {
   type DatasetLimits,
   readDataset,
@@ -7,7 +8,7 @@ import {
 } from "../../../lib/data/dataset.ts";
 import type { Sample } from "../../../lib/data/record.ts";
 import { InvalidFile, InvalidRequest } from "../../../lib/errors.ts";
-import { assertEquals, assertRejects, assertThrows } from "../../asserts.ts";
+import { assertRejects, assertThrows } from "../../asserts.ts";
 
 async function read(
   filename: string,

@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import {
   pack,
@@ -6,7 +7,6 @@ import {
   shuffledOrder,
   xoshiro128,
 } from "../../../lib/data/pack.ts";
-import { assert, assertEquals } from "../../asserts.ts";
 
 Deno.test("pack: two samples by hand", () => {
   const batch = pack([

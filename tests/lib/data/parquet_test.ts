@@ -1,6 +1,7 @@
+import { assert, assertEquals } from "@std/assert";
 import { type ParquetLimits, parquetRows } from "../../../lib/data/parquet.ts";
 import { InvalidFile } from "../../../lib/errors.ts";
-import { assert, assertEquals, assertRejects } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 import { GuardedReader } from "../../fuzz/guarded_reader.ts";
 
 const limits: ParquetLimits = { maxRecords: 1000, maxMemoryBytes: 2 ** 30 };

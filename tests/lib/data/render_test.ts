@@ -1,3 +1,4 @@
+import { assertEquals } from "@std/assert";
 import {
   renderPrompts,
   renderSample,
@@ -6,7 +7,7 @@ import {
 } from "../../../lib/data/render.ts";
 import type { Message, Sample } from "../../../lib/data/record.ts";
 import { InvalidRequest } from "../../../lib/errors.ts";
-import { assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 // One token a character; "\u0001" is the end of turn, "\u0002" begins a turn.
 const end = "\u0001", begin = "\u0002";

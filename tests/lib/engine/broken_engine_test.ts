@@ -1,9 +1,10 @@
 // The real Worker outlives what nobody catches and the loss of its device, and the server goes on.
 
+import { assert, assertStrictEquals } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import type { ModelReference } from "../../../lib/engine/messages.ts";
 import { startEngine } from "../../../lib/engine/engine.ts";
-import { assert, assertRejects, assertStrictEquals } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 
 const tiny: ModelReference = {
   id: "lorapar-tiny",

@@ -1,5 +1,6 @@
 // Supervision: an engine that dies or hangs is started again, what it was at fails, the rest goes on.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { type EngineOptions, startEngine } from "../../../lib/engine/engine.ts";
 import type { ChatTask } from "../../../lib/engine/messages.ts";
 import { close } from "../../../commands/program.ts";
@@ -9,7 +10,7 @@ import type { Store } from "../../../lib/jobs/store.ts";
 import { evaluateSettings, trainSettings } from "../../../lib/train/settings.ts";
 import { Cancelled, GpuError } from "../../../lib/errors.ts";
 import { fixture } from "../jobs/fixture.ts";
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 
 /** A chat whose model says what the fake Worker does; see fake_worker.ts. */
 const chat = (id: string, maxTokens = 1): ChatTask => ({
@@ -186,5 +187,5 @@ Deno.test("queued jobs go on after a restart, and a stop with a job that hangs i
 
 Deno.test("an error's name is looked up among ours only", () =>
   withEngine({}, async (engine) => {
-    await assertRejects(engine.run(chat("constructor")), { name: "Error" });
+    await assertRejects(engine.run(chat("constructor")), ({ name }) => name === "Error");
   }));

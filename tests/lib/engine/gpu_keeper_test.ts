@@ -1,9 +1,10 @@
 // A device that is lost is replaced before the next task asks for it.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { openGpu } from "../../../kernels/gpu/gpu.ts";
 import { GpuKeeper, type Kept } from "../../../lib/engine/gpu_keeper.ts";
 import { GpuError } from "../../../lib/errors.ts";
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 

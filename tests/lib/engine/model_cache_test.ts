@@ -1,13 +1,14 @@
 // The model cache with a loader that has no GPU, so that every order of loads, claims and evictions can
 // be made to happen.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { type LoadedModel, ModelCache, type ModelLoader } from "../../../lib/engine/model_cache.ts";
 import { createTurns } from "../../../lib/engine/turns.ts";
 import { Cancelled, GpuError, InvalidFile } from "../../../lib/errors.ts";
 import type { Decoder } from "../../../lib/model/decoder.ts";
 import { modelVersion } from "../../../lib/model/model_files.ts";
 import type { ModelSource } from "../../../lib/model/source.ts";
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 import { inFolder, writeHfFolder } from "../model/tiny_model.ts";
 
 /** A model is named by its path; "b2" weighs 2 bytes. */

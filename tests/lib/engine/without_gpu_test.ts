@@ -1,11 +1,12 @@
 // What needs no GPU is answered on a machine that has none.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import type { TaskContext } from "../../../lib/engine/context.ts";
 import { createTurns } from "../../../lib/engine/turns.ts";
 import { runTask } from "../../../lib/engine/tasks.ts";
 import { GpuError } from "../../../lib/errors.ts";
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 
 const context: TaskContext = {
   turns: createTurns(),

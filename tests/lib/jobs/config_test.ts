@@ -1,4 +1,4 @@
-import { assertEquals, assertStrictEquals } from "../../asserts.ts";
+import { assertEquals, assertStrictEquals } from "@std/assert";
 import { keyVariable, serverConfig } from "../../../lib/jobs/config.ts";
 
 Deno.test("hosts of teachers are names or addresses with or without a port", () => {

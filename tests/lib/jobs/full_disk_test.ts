@@ -1,5 +1,6 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 import { storageFailure } from "../../../lib/errors.ts";
 import { HeldWrites } from "../../../lib/jobs/held.ts";
 import { planTrain } from "../../../lib/jobs/plan.ts";

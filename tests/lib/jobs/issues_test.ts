@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStrictEquals } from "../../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { invalidRequest, pathText } from "../../../lib/jobs/issues.ts";
 import { classifySettings, partitionSettings } from "../../../lib/par/settings.ts";
 import { trainSettings } from "../../../lib/train/settings.ts";

@@ -1,4 +1,5 @@
-import { assertEquals, assertRejects } from "../../asserts.ts";
+import { assertEquals } from "@std/assert";
+import { assertRejects } from "../../asserts.ts";
 import { fixture } from "./fixture.ts";
 
 Deno.test("models: folders with config.json and .gguf files, beside the embedded ones", async () => {

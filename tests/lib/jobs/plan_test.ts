@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStrictEquals } from "../../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { InvalidRequest } from "../../../lib/errors.ts";
 import { planClassify, planEvaluate, planPartition, planTrain } from "../../../lib/jobs/plan.ts";
 import { classifySettings, partitionSettings } from "../../../lib/par/settings.ts";

@@ -1,4 +1,5 @@
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "../../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import { assertThrows } from "../../asserts.ts";
 import { Cancelled, NumericError } from "../../../lib/errors.ts";
 import type { Task } from "../../../lib/engine/messages.ts";
 import { planClassify, planPartition, planTrain } from "../../../lib/jobs/plan.ts";

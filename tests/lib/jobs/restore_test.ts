@@ -1,6 +1,7 @@
 // A restart: what was queued waits again and runs in its order, what cannot run says why.
 
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "../../asserts.ts";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
+import { assertThrows } from "../../asserts.ts";
 import { planClassify, planEvaluate, planPartition, planTrain } from "../../../lib/jobs/plan.ts";
 import { Queue } from "../../../lib/jobs/queue.ts";
 import { restoreQueue } from "../../../lib/jobs/restore.ts";

@@ -1,4 +1,5 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "../../asserts.ts";
+import { assert, assertEquals } from "@std/assert";
+import { assertRejects, assertThrows } from "../../asserts.ts";
 import { DatabaseSync } from "node:sqlite";
 import { isId, newId } from "../../../lib/jobs/ids.ts";
 import { Store } from "../../../lib/jobs/store.ts";

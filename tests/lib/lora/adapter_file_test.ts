@@ -1,7 +1,8 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { readAdapter, readTrainableAdapter, writeAdapter } from "../../../lib/lora/adapter_file.ts";
 import { loraLayout, loraScale } from "../../../lib/lora/layout.ts";
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 import { inFolder, tinyConfig } from "../model/tiny_model.ts";
 
 const adapterOf = (r: number) => {

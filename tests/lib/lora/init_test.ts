@@ -1,8 +1,9 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { NumericError } from "../../../lib/errors.ts";
 import { hasZeroB, initAdapter, type InitSettings } from "../../../lib/lora/init.ts";
 import { layoutOfTensors, type LoraLayout } from "../../../lib/lora/layout.ts";
 import { openSafetensors } from "../../../lib/model/safetensors.ts";
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 import { assertClose } from "../../gpu.ts";
 
 const q = "model.layers.0.self_attn.q_proj", up = "model.layers.0.mlp.up_proj";

@@ -1,8 +1,9 @@
+import { assertEquals, assertStrictEquals } from "@std/assert";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { layoutOfTensors, loraLayout, loraScale } from "../../../lib/lora/layout.ts";
 import { parseHfConfig } from "../../../lib/model/hf_config.ts";
 import { openSafetensors } from "../../../lib/model/safetensors.ts";
-import { assertEquals, assertStrictEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 const golden = new URL("../../golden/", import.meta.url).pathname;
 const readJson = (path: string) => JSON.parse(Deno.readTextFileSync(path));

@@ -1,7 +1,8 @@
+import { assert, assertEquals } from "@std/assert";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { type PeftTensor, readPeftAdapter, writePeftAdapter } from "../../../lib/lora/peft.ts";
 import { openSafetensors, writeSafetensors } from "../../../lib/model/safetensors.ts";
-import { assert, assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 async function inFolder(test: (folder: string) => Promise<void> | void): Promise<void> {
   const folder = await Deno.makeTempDir({ prefix: "lorapar-test-" });

@@ -1,6 +1,7 @@
+import { assert } from "@std/assert";
 import { randomGenerator } from "../../../lib/lora/random.ts";
 import { truncatedSvd } from "../../../lib/lora/svd.ts";
-import { assert } from "../../asserts.ts";
+
 import { nmse } from "../../gpu.ts";
 
 /** (rows, count) row-major with orthonormal columns. */

@@ -1,5 +1,6 @@
+import { assert, assertEquals } from "@std/assert";
 import { type TarFile, tarStream } from "../../../lib/lora/tar.ts";
-import { assert, assertEquals, assertRejects } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 
 const bytesOf = async (files: TarFile[], options?: { mtimeSeconds?: number }) =>
   new Uint8Array(await new Response(tarStream(files, options)).arrayBuffer());

@@ -1,7 +1,8 @@
+import { assert, assertStrictEquals } from "@std/assert";
 import type { ModelConfig } from "../../../lib/model/config.ts";
 import { openModel } from "../../../lib/model/open.ts";
 import { writeSafetensors } from "../../../lib/model/safetensors.ts";
-import { assert, assertStrictEquals } from "../../asserts.ts";
+
 import {
   ggufBytes,
   ggufFields,

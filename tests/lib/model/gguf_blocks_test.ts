@@ -1,8 +1,9 @@
+import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
 import { type BlockFormat, blockFormats, expandTensor } from "../../../lib/model/gguf_blocks.ts";
 import { toFloat32 } from "../../../lib/model/floats.ts";
 import { InvalidFile } from "../../../lib/errors.ts";
-import { assert, assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 const formats = new Map([...blockFormats.values()].map((format) => [format.name, format]));
 

@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import { gguf } from "@huggingface/gguf";
 import fc from "fast-check";
 import { InvalidFile } from "../../../lib/errors.ts";
@@ -5,7 +6,7 @@ import type { ModelConfig } from "../../../lib/model/config.ts";
 import { toFloat32 } from "../../../lib/model/floats.ts";
 import { openGgufFile } from "../../../lib/model/gguf.ts";
 import { openModel } from "../../../lib/model/open.ts";
-import { assert, assertEquals, assertRejects, assertThrows } from "../../asserts.ts";
+import { assertRejects, assertThrows } from "../../asserts.ts";
 import {
   ggufBytes,
   type GgufField,

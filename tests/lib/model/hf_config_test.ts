@@ -1,6 +1,7 @@
+import { assert, assertEquals } from "@std/assert";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { parseHfConfig } from "../../../lib/model/hf_config.ts";
-import { assert, assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 import { hfConfigJson, tinyConfig } from "./tiny_model.ts";
 
 const parse = (

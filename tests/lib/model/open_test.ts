@@ -1,9 +1,10 @@
+import { assert, assertEquals } from "@std/assert";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { projectionPath } from "../../../lib/model/config.ts";
 import { toFloat32 } from "../../../lib/model/floats.ts";
 import { openHfFolder, openModel } from "../../../lib/model/open.ts";
 import { writeSafetensors } from "../../../lib/model/safetensors.ts";
-import { assert, assertEquals, assertRejects } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 import {
   hfConfigJson,
   inFolder,

@@ -1,6 +1,7 @@
+import { assertEquals } from "@std/assert";
 import type { Gpu } from "../../../kernels/gpu/gpu.ts";
 import { pass, releaseBatch, uploadBatch } from "../../../lib/model/pass.ts";
-import { assertEquals } from "../../asserts.ts";
+
 import { openGolden } from "../../golden.ts";
 import { testGpu } from "../../gpu.ts";
 

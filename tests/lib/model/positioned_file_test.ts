@@ -1,3 +1,4 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { InvalidFile } from "../../../lib/errors.ts";
 import {
   fileSize,
@@ -6,7 +7,7 @@ import {
   readJsonObject,
   readTextIfPresent,
 } from "../../../lib/model/positioned_file.ts";
-import { assert, assertEquals, assertStrictEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 import { inFolder } from "./tiny_model.ts";
 
 const refused = (run: () => unknown, ...words: string[]) =>

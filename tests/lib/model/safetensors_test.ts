@@ -1,7 +1,8 @@
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { openSafetensors, writeSafetensors } from "../../../lib/model/safetensors.ts";
-import { assert, assertEquals, assertRejects, assertThrows } from "../../asserts.ts";
+import { assertRejects, assertThrows } from "../../asserts.ts";
 import { inFolder } from "./tiny_model.ts";
 
 /** A file with this header text and this many data bytes. */

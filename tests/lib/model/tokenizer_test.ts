@@ -1,9 +1,10 @@
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { InvalidFile, InvalidRequest } from "../../../lib/errors.ts";
 import { ggufTokenizerParts } from "../../../lib/model/gguf_tokenizer.ts";
 import { openModel } from "../../../lib/model/open.ts";
 import { ChatTokenizer, type TokenizerParts } from "../../../lib/model/tokenizer.ts";
-import { assert, assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 import { inFolder, template, tinyTokenizerJson, tinyTokens, writeHfFolder } from "./tiny_model.ts";
 
 const fits = { vocabSize: 264, eosTokens: [260] };

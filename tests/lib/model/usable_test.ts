@@ -1,5 +1,6 @@
+import { assert, assertStrictEquals } from "@std/assert";
 import { whyUnusable } from "../../../lib/model/usable.ts";
-import { assert, assertStrictEquals } from "../../asserts.ts";
+
 import {
   ggufBytes,
   ggufFields,

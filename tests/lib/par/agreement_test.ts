@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import {
   countVotes,
@@ -6,7 +7,6 @@ import {
   sampleAgreement,
   type TeacherVote,
 } from "../../../lib/par/agreement.ts";
-import { assert, assertEquals } from "../../asserts.ts";
 
 const near = (a: number | null, b: number, limit = 1e-12) =>
   assert(a !== null && Math.abs(a - b) <= limit, `${a}, not ${b}`);

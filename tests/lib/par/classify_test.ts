@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { readSamples, toRecord } from "../../../lib/data/dataset.ts";
 import { Cancelled, InvalidRequest } from "../../../lib/errors.ts";
@@ -9,7 +10,7 @@ import {
   type Vote,
 } from "../../../lib/par/classify.ts";
 import type { Teacher } from "../../../lib/par/teachers.ts";
-import { assert, assertEquals, assertRejects, assertThrows } from "../../asserts.ts";
+import { assertRejects, assertThrows } from "../../asserts.ts";
 
 const settings = {
   target_model: "tiny",

@@ -1,10 +1,11 @@
+import { assert, assertEquals } from "@std/assert";
 import type { Gpu } from "../../../kernels/gpu/gpu.ts";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { layoutOfTensors } from "../../../lib/lora/layout.ts";
 import { openSafetensors, writeSafetensors } from "../../../lib/model/safetensors.ts";
 import { cutPartition } from "../../../lib/par/partition.ts";
 import { readPartition, rethreshold, writePartition } from "../../../lib/par/partition_file.ts";
-import { assert, assertEquals, assertRejects } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 import { normal, testGpu } from "../../gpu.ts";
 
 // Shapes whose sizes are no multiples of four, so that tensors begin within a word.

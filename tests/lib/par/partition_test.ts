@@ -1,3 +1,4 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import type { Gpu } from "../../../kernels/gpu/gpu.ts";
 import type { Tensor } from "../../../kernels/gpu/tensor.ts";
 import { InvalidRequest, NumericError } from "../../../lib/errors.ts";
@@ -10,7 +11,7 @@ import {
   releasePartition,
   type System,
 } from "../../../lib/par/partition.ts";
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "../../asserts.ts";
+import { assertRejects } from "../../asserts.ts";
 import { assertClose, normal, testGpu } from "../../gpu.ts";
 import { importanceReference } from "../../reference/importance.ts";
 

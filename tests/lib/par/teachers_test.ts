@@ -1,7 +1,8 @@
+import { assert, assertEquals } from "@std/assert";
 import type { Message } from "../../../lib/data/record.ts";
 import { Cancelled, InvalidRequest } from "../../../lib/errors.ts";
 import { httpTeacher, type HttpTeacherOptions } from "../../../lib/par/teachers.ts";
-import { assert, assertEquals, assertRejects, assertThrows } from "../../asserts.ts";
+import { assertRejects, assertThrows } from "../../asserts.ts";
 
 const prompts = (count: number): Message[][] =>
   Array.from({ length: count }, (_, index) => [{ role: "user", content: `task ${index}` }]);

@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { readSamples } from "../../../lib/data/dataset.ts";
 import { InvalidRequest } from "../../../lib/errors.ts";
@@ -10,7 +11,7 @@ import {
   sameAnswer,
   wilsonInterval,
 } from "../../../lib/train/grade.ts";
-import { assert, assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 const sampleWith = (answer: string) => readSamples([{ question: "How many?", answer }])[0];
 

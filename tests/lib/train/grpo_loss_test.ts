@@ -1,5 +1,5 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { groupAdvantages, tokenWeights } from "../../../lib/train/grpo_loss.ts";
-import { assert, assertEquals, assertStrictEquals } from "../../asserts.ts";
 
 Deno.test("groupAdvantages: equal rewards give exactly 0, though their mean is rounded", () => {
   // The mean of eight 0.2 is 0.19999999999999998.

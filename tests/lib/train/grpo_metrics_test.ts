@@ -1,7 +1,7 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { pack } from "../../../lib/data/pack.ts";
 import type { Rollout, UpdateBatch } from "../../../lib/train/grpo_batches.ts";
 import { rolloutMetrics, updateMetrics } from "../../../lib/train/grpo_metrics.ts";
-import { assert, assertEquals, assertStrictEquals } from "../../asserts.ts";
 
 /** Completions of the given lengths, each token's advantage that of its completion. */
 function batchOf(lengths: number[], advantages: number[], moves = true): UpdateBatch {

@@ -1,5 +1,6 @@
 // GRPO's loop as a whole, on a golden model with a tokenizer of one letter a token.
 
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import type { ChatTokenizer } from "../../../lib/model/tokenizer.ts";
 import type { GrpoPrompt } from "../../../lib/train/grpo_batches.ts";
 import { trainGrpo } from "../../../lib/train/grpo.ts";
@@ -7,7 +8,7 @@ import { allElements, createOptimizer } from "../../../lib/train/optimizer.ts";
 import type { PhaseContext } from "../../../lib/train/phase.ts";
 import { type GrpoSettings, grpoSettings, sftSettings } from "../../../lib/train/settings.ts";
 import { trainSft } from "../../../lib/train/sft.ts";
-import { assert, assertEquals, assertStrictEquals } from "../../asserts.ts";
+
 import { openGolden } from "../../golden.ts";
 import { testGpu } from "../../gpu.ts";
 

@@ -1,6 +1,7 @@
+import { assert, assertStrictEquals } from "@std/assert";
 import { NumericError } from "../../../lib/errors.ts";
 import { requireInactiveUnchanged } from "../../../lib/train/inactive.ts";
-import { assert, assertStrictEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 const active = Uint8Array.of(0, 1, 2, 3, 0, 2);
 const start = Float32Array.of(0, 1, 2, 3, 4, 5);

@@ -1,6 +1,7 @@
 // What reads a model's or a data set's text takes time linear in its length: 200,000 characters of every
 // shape within seconds, where a backtracking expression would take minutes or hours.
 
+import { assert } from "@std/assert";
 import { readVote } from "../../../lib/par/classify.ts";
 import type { Sample } from "../../../lib/data/record.ts";
 import { finalAnswer, grade, parseNumber, sameAnswer } from "../../../lib/train/grade.ts";
@@ -10,7 +11,6 @@ import {
   type RewardSettings,
   rewardSettings,
 } from "../../../lib/train/settings.ts";
-import { assert } from "../../asserts.ts";
 
 const size = 200_000;
 const deadlineMs = 2000;

@@ -1,6 +1,7 @@
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import type { Gpu } from "../../../kernels/gpu/gpu.ts";
 import { allElements, createOptimizer } from "../../../lib/train/optimizer.ts";
-import { assert, assertEquals, assertStrictEquals } from "../../asserts.ts";
+
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../../gpu.ts";
 import { adamwReference } from "../../reference/adamw.ts";
 

@@ -1,8 +1,9 @@
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { RE2JS } from "re2js";
 import { InvalidRequest } from "../../../lib/errors.ts";
 import { compilePattern, maxPatternLength } from "../../../lib/train/pattern.ts";
-import { assert, assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 const texts = ["", "a", "ab", "ba", "aab", "a\nb", "A1_ é", "😀b", "-]", "  b a", "aaaa", "3.14"];
 

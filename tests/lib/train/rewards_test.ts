@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { readSamples } from "../../../lib/data/dataset.ts";
 import { InvalidRequest, NumericError } from "../../../lib/errors.ts";
@@ -13,7 +14,7 @@ import {
   xmlCount,
 } from "../../../lib/train/rewards.ts";
 import type { RewardSettings } from "../../../lib/train/settings.ts";
-import { assert, assertEquals, assertThrows } from "../../asserts.ts";
+import { assertThrows } from "../../asserts.ts";
 
 const good = "<reasoning>\n6*12=72\n</reasoning>\n<answer>\n72\n</answer>\n";
 const [sample] = readSamples([{ question: "6*12?", answer: "6*12=72\n#### 72" }]);

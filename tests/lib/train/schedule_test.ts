@@ -1,6 +1,6 @@
+import { assert, assertEquals } from "@std/assert";
 import golden from "../../golden/schedules.json" with { type: "json" };
 import { learningRateFactor, type Schedule, warmupSteps } from "../../../lib/train/schedule.ts";
-import { assert, assertEquals } from "../../asserts.ts";
 
 const factors = (schedule: Schedule, total: number, warmup: number) =>
   Array.from({ length: total }, (_, step) => learningRateFactor(schedule, step, total, warmup));

@@ -1,3 +1,4 @@
+import { assert, assertEquals } from "@std/assert";
 import { z } from "zod";
 import { classifySettings, partitionSettings } from "../../../lib/par/settings.ts";
 import {
@@ -6,7 +7,6 @@ import {
   sftSettings,
   trainSettings,
 } from "../../../lib/train/settings.ts";
-import { assert, assertEquals } from "../../asserts.ts";
 
 interface Schema {
   type?: string;
