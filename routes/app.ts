@@ -24,7 +24,7 @@ export function createApp(deps: AppDeps): OpenAPIHono {
   const { config } = deps;
   const app = new OpenAPIHono();
   app.onError(onError);
-  app.notFound(notFound);
+  app.notFound(notFound(app));
   app.use(requestId, dropHeadBody, checkHost(config));
   if (config.allowed_origins.length > 0) app.use(allowOrigins(config));
   app.use(checkKey(config), readBodies(config));

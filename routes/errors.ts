@@ -1,6 +1,7 @@
 // Errors as OpenAI's body with the right status, and an x-request-id on every answer.
 // The status follows from the error's class and code; a retry that cannot help is told so.
 
+import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context, ErrorHandler, MiddlewareHandler, NotFoundHandler } from "hono";
 import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
@@ -24,6 +25,7 @@ const statuses: Record<string, ContentfulStatusCode> = {
   host_not_allowed: 403,
   origin_not_allowed: 403,
   not_found: 404,
+  method_not_allowed: 405,
   model_not_found: 404,
   timeout: 408,
   conflict: 409,
@@ -122,20 +124,35 @@ export const onError: ErrorHandler = (error, c) => {
       error,
     });
   }
+  if (status === 401) c.header("www-authenticate", "Bearer");
   if (status === 409 || status === 500 || status === 507) c.header("x-should-retry", "false");
   if (status === 429 || status === 503) c.header("retry-after", "10");
   return c.json({ error: body }, status);
 };
 
-export const notFound: NotFoundHandler = (c) =>
-  onError(
-    new InvalidRequest(
-      `Cannot ${c.req.method} ${c.req.path}: there is no such route. /openapi.json lists them.`,
+/** Answers 405 where the path takes another method, and 404 where it is nobody's. */
+export function notFound(app: OpenAPIHono): NotFoundHandler {
+  const takes = (method: string, path: string) =>
+    app.router.match(method, path)[0].some(([[, route]]) => route.method === method);
+  return (c) => {
+    const { method, path } = c.req;
+    const methods = ["GET", "POST", "DELETE"].filter((one) => takes(one, path));
+    if (methods.includes("GET")) methods.splice(1, 0, "HEAD");
+    if (methods.length === 0) {
+      throw new InvalidRequest(
+        `Cannot ${method} ${path}: there is no such route. /openapi.json lists them.`,
+        null,
+        "not_found",
+      );
+    }
+    c.header("allow", methods.join(", "));
+    throw new InvalidRequest(
+      `Cannot ${method} ${path}: this path takes ${methods.join(", ")}.`,
       null,
-      "not_found",
-    ),
-    c,
-  );
+      "method_not_allowed",
+    );
+  };
+}
 
 /** Names each request, logs it, and turns sniffing of what we serve off. */
 export const requestId: MiddlewareHandler = async (c, next) => {

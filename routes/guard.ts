@@ -75,11 +75,12 @@ function digest(text: string): Uint8Array {
 
 /** Asks for `Authorization: Bearer <key>`, when the server has a key. */
 export function checkKey(config: ServerConfig): MiddlewareHandler {
-  const wanted = config.api_key === null ? null : digest(`Bearer ${config.api_key}`);
+  const wanted = config.api_key === null ? null : digest(config.api_key);
   return async (c, next) => {
     if (wanted && !openPaths.has(c.req.path)) {
-      const given = digest(c.req.header("authorization") ?? "");
-      if (!timingSafeEqual(given, wanted)) {
+      // The scheme's case does not matter (RFC 9110, section 11.1).
+      const given = /^bearer +(.*)$/i.exec(c.req.header("authorization") ?? "")?.[1];
+      if (given === undefined || !timingSafeEqual(digest(given), wanted)) {
         throw new InvalidRequest(
           'Cannot accept the API key: send "Authorization: Bearer KEY" with LORAPAR_API_KEY\'s value.',
           null,

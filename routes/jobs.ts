@@ -4,6 +4,7 @@
 import { z } from "@hono/zod-openapi";
 import { InvalidRequest } from "../lib/errors.ts";
 import { isId } from "../lib/jobs/ids.ts";
+import { jobKinds, jobStatuses } from "../lib/jobs/rows.ts";
 import type { AppDeps } from "./deps.ts";
 import { refuseMissing } from "./errors.ts";
 import {
@@ -29,7 +30,12 @@ const listRoute = route({
   operationId: "listJobs",
   tags: ["jobs"],
   summary: "List jobs",
-  request: { query: pageQuery() },
+  request: {
+    query: pageQuery().extend({
+      kind: z.enum(jobKinds).optional().describe("Only jobs of this kind."),
+      status: z.enum(jobStatuses).optional().describe("Only jobs in this state."),
+    }),
+  },
   responses: { 200: json(listSchema(jobSchema), "A page of jobs.") },
 });
 

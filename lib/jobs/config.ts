@@ -13,6 +13,9 @@ const hostAndPort = z.string().refine(
   "expected host:port, without scheme and path",
 );
 
+/** A day at most: timers take no more than 24. */
+const seconds = z.number().positive().max(86_400);
+
 const limits = z.strictObject({
   /** Bytes of one uploaded file. */
   max_upload_bytes: z.number().int().min(1).default(2 * 2 ** 30),
@@ -21,23 +24,23 @@ const limits = z.strictObject({
   /** Bytes of all such bodies that are read or handled at a time; more are answered 503. */
   max_held_body_bytes: z.number().int().min(1).default(64 * 2 ** 20),
   /** A request of whose body nothing more comes for so long is answered 408. */
-  body_timeout_seconds: z.number().positive().default(30),
+  body_timeout_seconds: seconds.default(30),
   /** The engine is started anew when it gives no sign of life for so long (lib/engine/engine.ts). */
-  engine_silence_seconds: z.number().min(10).default(1800),
+  engine_silence_seconds: seconds.min(10).default(1800),
   /** A connection whose request's head is not there after so long is closed. */
-  head_timeout_seconds: z.number().positive().default(10),
+  head_timeout_seconds: seconds.default(10),
   /** A connection whose client reads nothing of what waits for it in so long is closed. */
-  connection_timeout_seconds: z.number().positive().default(60),
+  connection_timeout_seconds: seconds.default(60),
   /** Connections at a time; each may hold a second descriptor, for the file it sends. */
   max_connections: z.number().int().min(1).default(256),
   /** Jobs waiting for their turn; more are answered 429. */
   max_queued_jobs: z.number().int().min(1).default(100),
   /** The longest `Prefer: wait`. */
-  max_wait_seconds: z.number().min(0).default(3600),
+  max_wait_seconds: z.number().min(0).max(86_400).default(3600),
   /** Time between comments that keep an event stream open. */
-  heartbeat_seconds: z.number().positive().default(15),
+  heartbeat_seconds: seconds.default(15),
   /** Progress events of one job are at least this far apart. */
-  progress_interval_ms: z.number().min(0).default(200),
+  progress_interval_ms: z.number().min(0).max(86_400_000).default(200),
   /** `max_tokens` of a chat completion that names none. */
   default_max_tokens: z.number().int().min(1).default(1024),
   max_scatter_points: z.number().int().min(1).default(100_000),

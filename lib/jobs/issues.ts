@@ -55,13 +55,17 @@ function at(value: unknown, path: readonly PropertyKey[]): unknown {
 }
 
 /** The first of `issues` about `value` (the body as it came), in the house's words. */
-export function invalidRequest(issues: readonly Issue[], value: unknown): InvalidRequest {
+export function invalidRequest(
+  issues: readonly Issue[],
+  value: unknown,
+  noun: "field" | "query parameter" = "field",
+): InvalidRequest {
   const issue = innermost(issues[0]!);
   if (issue.code === "unrecognized_keys") {
     const key = issue.keys[0]!;
     const param = pathText([...issue.path, key]);
     return new InvalidRequest(
-      `Cannot accept the unknown field "${param}": ` +
+      `Cannot accept the unknown ${noun} "${param}": ` +
         `${formerFields.get(key) ?? "check its name, or leave it out"}.`,
       param,
       "unknown_field",

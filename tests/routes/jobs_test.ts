@@ -68,6 +68,27 @@ Deno.test("lists are paged by after and limit", async () => {
   assertEquals((await f.get("/v1/jobs?limit=0"))[1].error.param, "limit");
 });
 
+Deno.test("jobs are listed by kind and status, page by page", async () => {
+  await using f = await appFixture();
+  const trained = [];
+  for (let i = 0; i < 3; i++) trained.unshift((await f.trained()).id);
+  f.base.engine.behave = endless;
+  const running = (await startEndless(f)).id;
+  const queued = (await startEndless(f)).id;
+  const list = async (query: string) => {
+    const [, page] = await f.get(`/v1/jobs?${query}`);
+    return page.data.map((job: Json) => job.id);
+  };
+  assertEquals(await list("status=running"), [running]);
+  assertEquals(await list("status=queued"), [queued]);
+  assertEquals(await list("status=succeeded&kind=train"), trained);
+  assertEquals(await list("status=succeeded&kind=evaluate"), []);
+  assertEquals(await list(`status=succeeded&limit=1&after=${trained[0]}`), [trained[1]]);
+  for (const query of ["status=done", "kind=", "statsu=running"]) {
+    assertStrictEquals((await f.get(`/v1/jobs?${query}`))[0], 400, query);
+  }
+});
+
 Deno.test("cancel: running, waiting, twice, and too late", async () => {
   await using f = await appFixture({}, endless);
   const running = await startEndless(f);
