@@ -25,7 +25,7 @@ Deno.test("compile without its download says what is missing and how to name it"
   assertStrictEquals(downloadAdvice("error: Module not found"), null);
 });
 
-Deno.test("compile packs the Worker, every kernel and the embedded models, and no test's package", async () => {
+Deno.test("compile packs the Workers, every kernel and the embedded models, and no test's package", async () => {
   const folder = await Deno.makeTempDir({ prefix: "lorapar-compile-" });
   try {
     const { code, stderr } = await new Deno.Command(Deno.execPath(), {
@@ -39,6 +39,7 @@ Deno.test("compile packs the Worker, every kernel and the embedded models, and n
     const packed = Buffer.from(await Deno.readFile(`${folder}/lorapar`));
     const wanted = [
       `${root}/lib/engine/worker.ts`,
+      `${root}/lib/engine/text/worker.ts`,
       ...files(`${root}/kernels`, /\.wgsl$/),
       ...files(`${root}/models`, /\.(json|safetensors)$/),
       ...files(`${root}/routes/docs`, /\.(html|js|gz)$/),

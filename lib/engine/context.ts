@@ -6,10 +6,13 @@ import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { Cancelled } from "../errors.ts";
 import type { TaskEvent } from "./messages.ts";
 import type { ModelCache, ModelUse } from "./model_cache.ts";
+import type { Texts } from "./text/messages.ts";
 import type { Turns } from "./turns.ts";
 
 export interface TaskContext {
   turns: Turns;
+  /** Reads, renders, tokenizes and judges texts, on other threads than the GPU's. */
+  texts: Texts;
   /** This context with the GPU, opened now where no task has yet. @throws {GpuError} without one. */
   device(): Promise<GpuContext>;
   emit(event: TaskEvent): void;

@@ -3,15 +3,11 @@
 // to the new one. Nothing here touches the GPU, so the server answers while the GPU works.
 
 import { getLogger } from "@logtape/logtape";
-import { Cancelled, GpuError, InvalidFile, InvalidRequest, NumericError } from "../errors.ts";
-import type {
-  EngineReply,
-  EngineRequest,
-  Task,
-  TaskError,
-  TaskEvent,
-  TaskResults,
-} from "./messages.ts";
+import { Cancelled, GpuError } from "../errors.ts";
+import type { GpuTask, Task, TaskEvent, TaskResults, TextTask } from "./messages.ts";
+import type { EngineReply, EngineRequest, TextAnswer } from "./protocol.ts";
+import { describeError, reviveError } from "./task_error.ts";
+import { type TaskTexts, TextPool, type TextPoolOptions } from "./text/pool.ts";
 
 const logger = getLogger(["lorapar", "engine"]);
 
@@ -41,6 +37,7 @@ export interface EngineOptions {
   /** How long `close` waits for the tasks' next step. */
   graceMs?: number;
   workerUrl?: URL;
+  texts?: Partial<TextPoolOptions>;
 }
 
 /**
@@ -53,7 +50,8 @@ const maxFailedStarts = 3;
 
 interface Running {
   id: string;
-  task: Task;
+  task: GpuTask;
+  texts: TaskTexts;
   /** One i32, 1 once the task should stop; a busy Worker cannot receive messages. */
   cancel: SharedArrayBuffer;
   begun: boolean;
@@ -62,17 +60,20 @@ interface Running {
   reject(error: Error): void;
 }
 
-const errorClasses = { Cancelled, InvalidFile, InvalidRequest, GpuError, NumericError } as const;
+type TextAsked = Extract<EngineReply, { type: "text" }>;
 
-function revive({ name, message, param, code }: TaskError): Error {
-  if (!Object.hasOwn(errorClasses, name)) return new Error(message);
-  const known = errorClasses[name as keyof typeof errorClasses];
-  return new known(message, param, code);
+function isTextTask(task: Task): task is TextTask {
+  return task.kind === "describe_model" || task.kind === "inspect_file";
+}
+
+function logFault(message: string): void {
+  logger.error("The engine met an error: {message}", { message });
 }
 
 class SupervisedEngine implements Engine {
   readonly #options: Required<EngineOptions>;
   readonly #tasks = new Map<string, Running>();
+  readonly #texts: TextPool;
   #nextId = 1;
   #worker: Worker | null = null;
   /** Whether the present Worker has said anything. */
@@ -86,6 +87,7 @@ class SupervisedEngine implements Engine {
 
   constructor(options: Required<EngineOptions>) {
     this.#options = options;
+    this.#texts = new TextPool(options.texts);
     this.#start();
   }
 
@@ -100,13 +102,15 @@ class SupervisedEngine implements Engine {
   ): Promise<TaskResults[K]> {
     if (this.#closed) return Promise.reject(new Cancelled("The server is stopping."));
     if (signal?.aborted) return Promise.reject(new Cancelled("Cancelled by request."));
+    if (isTextTask(task)) return this.#runText(task, signal) as Promise<TaskResults[K]>;
     if (this.#failedStarts >= maxFailedStarts) {
       return Promise.reject(new GpuError(this.#problem!, null, "engine_stopped"));
     }
     const { promise, resolve, reject } = Promise.withResolvers<TaskResults[K]>();
     const running: Running = {
       id: `task-${this.#nextId++}`,
-      task,
+      task: task as GpuTask,
+      texts: this.#texts.forTask(onEvent),
       cancel: new SharedArrayBuffer(4),
       begun: false,
       onEvent,
@@ -119,8 +123,22 @@ class SupervisedEngine implements Engine {
     signal?.addEventListener("abort", onAbort);
     return promise.finally(() => {
       this.#tasks.delete(running.id);
+      running.texts.end();
       signal?.removeEventListener("abort", onAbort);
     });
+  }
+
+  /** A task that one text worker does alone. */
+  async #runText(task: TextTask, signal?: AbortSignal): Promise<TaskResults[TextTask["kind"]]> {
+    const texts = this.#texts.forTask();
+    const onAbort = () => texts.end();
+    signal?.addEventListener("abort", onAbort);
+    try {
+      return await texts.call(task.kind, task);
+    } finally {
+      texts.end();
+      signal?.removeEventListener("abort", onAbort);
+    }
   }
 
   async close(): Promise<void> {
@@ -133,6 +151,7 @@ class SupervisedEngine implements Engine {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     this.#stop();
+    this.#texts.close();
     clearTimeout(this.#restart);
     for (const task of this.#tasks.values()) {
       task.reject(new Cancelled("The server stopped before this ended."));
@@ -142,6 +161,7 @@ class SupervisedEngine implements Engine {
   /** What has begun stops at its next step; what has not is answered at once. */
   #cancel(task: Running): void {
     Atomics.store(new Int32Array(task.cancel), 0, 1);
+    task.texts.end();
     if (!task.begun) task.reject(new Cancelled("Cancelled by request."));
   }
 
@@ -180,15 +200,28 @@ class SupervisedEngine implements Engine {
       return;
     }
     if (reply.type === "fault") {
-      logger.error("The engine met an error: {message}", { message: reply.message });
-      return;
+      return logFault(reply.message);
     }
     const task = this.#tasks.get(reply.id);
     if (!task) return;
     if (reply.type === "begun") task.begun = true;
     else if (reply.type === "event") task.onEvent?.(reply.event);
+    else if (reply.type === "text") this.#callText(task.texts, reply);
     else if (reply.type === "done") task.resolve(reply.result);
-    else task.reject(revive(reply.error));
+    else task.reject(reviveError(reply.error));
+  }
+
+  /** Makes a call for the engine's thread and passes the answer on. */
+  async #callText(texts: TaskTexts, { call, request }: TextAsked): Promise<void> {
+    const worker = this.#worker;
+    let answer: TextAnswer;
+    try {
+      const result = await texts.call(request.kind, request.args);
+      answer = { type: "text_done", call, result };
+    } catch (error) {
+      answer = { type: "text_failed", call, error: describeError(error, logFault) };
+    }
+    worker?.postMessage(answer);
   }
 
   /** Counts silence by its own ticks, so that a machine that slept is no reason to restart. */
@@ -240,6 +273,7 @@ export function startEngine({
   silenceMs = defaultSilenceMs,
   graceMs = 2000,
   workerUrl = new URL("./worker.ts", import.meta.url),
+  texts = {},
 }: EngineOptions = {}): Engine {
-  return new SupervisedEngine({ choicesPath, silenceMs, graceMs, workerUrl });
+  return new SupervisedEngine({ choicesPath, silenceMs, graceMs, workerUrl, texts });
 }

@@ -1,5 +1,5 @@
-// The typed messages between the server and the Worker that owns the GPU. They are plain data
-// (structured clone), so the Worker can become a process of its own. The server resolves ids to
+// The tasks of the engine, their events and results. They are plain data (structured clone), so the engine
+// can become a process of its own. The server resolves ids to
 // paths before it sends a task; the engine opens nothing else and writes only into `outputFolder`.
 
 import type { ClassifySettings, PartitionSettings, RethresholdSettings } from "../par/settings.ts";
@@ -129,6 +129,12 @@ export type Task =
   | InspectFileTask
   | DoctorTask;
 
+/** Tasks that a text worker does alone; they need no GPU. */
+export type TextTask = DescribeModelTask | InspectFileTask;
+
+/** Tasks of the engine's thread. */
+export type GpuTask = Exclude<Task, TextTask>;
+
 export interface Progress {
   /** e.g. "loading", "classify", "importance", "sft", "grpo", "evaluate" */
   phase: string;
@@ -241,25 +247,3 @@ export interface TaskError {
   param: string | null;
   code: string;
 }
-
-/** Server to engine. */
-export type EngineRequest =
-  /**
-   * Sent first: where kernel choices are kept between runs, or null to measure anew, and the word (one
-   * i32) that the engine counts up as long as it lives.
-   */
-  | { type: "open"; choicesPath: string | null; heart: SharedArrayBuffer }
-  /** `cancel` is one i32, 1 once the task should stop. */
-  | { type: "run"; id: string; task: Task; cancel: SharedArrayBuffer };
-
-/** Engine to server. */
-export type EngineReply =
-  /** Why no device is open, or null once one is. */
-  | { type: "device"; problem: string | null }
-  /** An error that belongs to no task, for the log. */
-  | { type: "fault"; message: string }
-  /** The task has begun: it is not sent to another engine any more. */
-  | { type: "begun"; id: string }
-  | { type: "event"; id: string; event: TaskEvent }
-  | { type: "done"; id: string; result: TaskResults[keyof TaskResults] }
-  | { type: "failed"; id: string; error: TaskError };

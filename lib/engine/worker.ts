@@ -6,9 +6,12 @@ import { loadChoices, saveChoices } from "../../kernels/gpu/autotune.ts";
 import { type Gpu, openGpu } from "../../kernels/gpu/gpu.ts";
 import { cancelCheck, type TaskContext } from "./context.ts";
 import { GpuKeeper } from "./gpu_keeper.ts";
-import type { EngineReply, EngineRequest, Task, TaskError } from "./messages.ts";
+import type { GpuTask } from "./messages.ts";
 import { gpuModelLoader, ModelCache } from "./model_cache.ts";
+import type { EngineReply, EngineRequest } from "./protocol.ts";
+import { describeError, stackOf } from "./task_error.ts";
 import { runTask } from "./tasks.ts";
+import { TextRelay } from "./text/relay.ts";
 import { createTurns } from "./turns.ts";
 
 declare const self: DedicatedWorkerGlobalScope;
@@ -26,6 +29,7 @@ interface Opened {
 }
 
 const turns = createTurns();
+const texts = new TextRelay((reply) => self.postMessage(reply));
 const keeper = new GpuKeeper(open, (problem) => self.postMessage({ type: "device", problem }));
 let choicesPath: string | null = null;
 let heart = new Int32Array(new SharedArrayBuffer(4));
@@ -66,13 +70,14 @@ async function saveNewChoices(): Promise<void> {
 
 let running = 0;
 
-async function run(id: string, task: Task, cancel: SharedArrayBuffer): Promise<void> {
+async function run(id: string, task: GpuTask, cancel: SharedArrayBuffer): Promise<void> {
   running++;
   self.postMessage({ type: "begun", id });
   try {
     const isCancelled = cancelCheck(cancel);
     const context: TaskContext = {
       turns,
+      texts: texts.forTask(id),
       device: async () => ({ ...context, ...await keeper.get() }),
       emit: (event) => {
         beat();
@@ -88,40 +93,23 @@ async function run(id: string, task: Task, cancel: SharedArrayBuffer): Promise<v
     await saveNewChoices();
     self.postMessage({ type: "done", id, result });
   } catch (error) {
-    self.postMessage({ type: "failed", id, error: describe(error) });
+    self.postMessage({ type: "failed", id, error: describeError(error, fault) });
   } finally {
     if (--running === 0) (await keeper.opened())?.gpu.pool.trim();
   }
 }
 
-/** An error of ours as it is; any other for the log, and without its stack for the user. */
-function describe(error: unknown): TaskError {
-  const { name, message, param, code } = (error ?? {}) as Partial<TaskError>;
-  if (typeof code === "string" && param !== undefined) {
-    return { name: name ?? "Error", message: message ?? "", param, code };
-  }
-  fault(error);
-  const what = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  return {
-    name: "Error",
-    message: `Internal error: ${what}. The server's log has the details.`,
-    param: null,
-    code: "internal_error",
-  };
-}
-
-function fault(error: unknown): void {
-  const message = error instanceof Error ? error.stack ?? error.message : String(error);
+function fault(message: string): void {
   self.postMessage({ type: "fault", message });
 }
 
 self.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
-  fault((event as PromiseRejectionEvent).reason);
+  fault(stackOf((event as PromiseRejectionEvent).reason));
 });
 self.addEventListener("error", (event) => {
   event.preventDefault();
-  fault((event as ErrorEvent).error);
+  fault(stackOf((event as ErrorEvent).error));
 });
 
 self.onmessage = ({ data }) => {
@@ -129,6 +117,7 @@ self.onmessage = ({ data }) => {
     run(data.id, data.task, data.cancel);
     return;
   }
+  if (data.type === "text_done" || data.type === "text_failed") return texts.take(data);
   choicesPath = data.choicesPath;
   heart = new Int32Array(data.heart);
   beat();

@@ -167,7 +167,12 @@ export class ChatTokenizer {
     messages: readonly ChatMessage[],
     { upTo, ...options }: { addGenerationPrompt?: boolean; upTo?: number } = {},
   ): number[] {
-    const tokens = this.encode(this.renderChat(messages, options), { addSpecial: false, upTo });
+    return this.encodeRendered(this.renderChat(messages, options), { upTo });
+  }
+
+  /** The tokens of what `renderChat` wrote. */
+  encodeRendered(text: string, { upTo }: { upTo?: number } = {}): number[] {
+    const tokens = this.encode(text, { addSpecial: false, upTo });
     return this.hasChatTemplate || this.bosToken === null ? tokens : [this.bosToken, ...tokens];
   }
 

@@ -1,30 +1,24 @@
 // One chat completion (or n of them). Generation takes turns of a few tokens, so a chat and a training
 // job slow each other down but never wait for each other's end.
 
-import { InvalidRequest } from "../../errors.ts";
 import { generate, type GenerateRequest } from "../../model/generate.ts";
-import type { ChatTokenizer, StreamDecoder } from "../../model/tokenizer.ts";
-import type { GpuContext } from "../context.ts";
+import type { TaskContext } from "../context.ts";
 import type { ChatResult, ChatTask } from "../messages.ts";
 import { withPolicy } from "../policy.ts";
+import { ChatStream } from "./chat_stream.ts";
 
-export function chat(context: GpuContext, task: ChatTask): Promise<ChatResult> {
-  return withPolicy(context, task.model, async (policy) => {
-    const { tokenizer, config } = policy.source;
-    const prompt = tokenizer.encodeChat(task.messages, { addGenerationPrompt: true });
-    const room = config.maxPositions - prompt.length;
-    if (room < 1) {
-      throw new InvalidRequest(
-        `Cannot answer: the messages have ${prompt.length} tokens, ${task.model.id} takes ` +
-          `${config.maxPositions}. Shorten them.`,
-        "messages",
-        "context_length_exceeded",
-      );
-    }
+export async function chat(context: TaskContext, task: ChatTask): Promise<ChatResult> {
+  const { texts, turns, checkCancelled } = context;
+  const { id, path } = task.model;
+  const model = { id, path };
+  const { tokens: prompt } = await texts.call("encode_chat", { model, messages: task.messages });
+  const onGpu = await context.device();
+  return await withPolicy(onGpu, task.model, async (policy) => {
+    const { config } = policy.source;
     const request: GenerateRequest = {
-      prompts: [Uint32Array.from(prompt)],
+      prompts: [prompt],
       completionsPerPrompt: task.n,
-      maxNewTokens: Math.min(task.maxTokens, room),
+      maxNewTokens: Math.min(task.maxTokens, config.maxPositions - prompt.length),
       temperature: task.temperature,
       topK: task.topK,
       topP: task.topP,
@@ -32,73 +26,28 @@ export function chat(context: GpuContext, task: ChatTask): Promise<ChatResult> {
       seed: task.seed,
       eosTokens: config.eosTokens,
     };
-    const choices = Array.from({ length: task.n }, () => new Choice(tokenizer, task.stop));
-    const sampled = await generate(context.gpu, policy, request, {
-      checkCancelled: context.checkCancelled,
-      turn: context.turns.take,
-      stepsPerRead: 4,
-      onTokens: (row, tokens) => {
-        const text = choices[row].push(tokens);
-        if (text) context.emit({ type: "delta", index: row, text });
-        return !choices[row].stopped;
-      },
+    const stream = new ChatStream({
+      texts,
+      model,
+      n: task.n,
+      stop: task.stop,
+      onText: (index, text) => context.emit({ type: "delta", index, text }),
     });
+    const sampled = await generate(onGpu.gpu, policy, request, {
+      checkCancelled,
+      turn: turns.take,
+      stepsPerRead: 4,
+      onTokens: (index, tokens) => stream.push(index, tokens),
+    });
+    const choices = await stream.end();
     return {
       promptTokens: prompt.length,
-      choices: choices.map((choice, index) => {
-        const rest = choice.flush();
-        if (rest) context.emit({ type: "delta", index, text: rest });
-        return {
-          index,
-          text: choice.text,
-          finishReason: sampled[index].finished || choice.stopped ? "stop" : "length",
-          tokens: sampled[index].tokens.length,
-        };
-      }),
+      choices: choices.map(({ text, stopped, tokens }, index) => ({
+        index,
+        text,
+        finishReason: sampled[index].finished || stopped ? "stop" : "length",
+        tokens,
+      })),
     };
   });
-}
-
-/** The text of one completion, cut before the first stop sequence. */
-class Choice {
-  text = "";
-  stopped = false;
-  #decoder: StreamDecoder;
-  /** Decoded, but it may be the beginning of a stop sequence. */
-  #held = "";
-
-  constructor(tokenizer: ChatTokenizer, private stops: string[]) {
-    this.#decoder = tokenizer.streamDecoder();
-  }
-
-  /** Takes new tokens and answers the text that is certain by now. */
-  push(tokens: Iterable<number>): string {
-    if (this.stopped) return "";
-    for (const token of tokens) this.#held += this.#decoder.push(token);
-    const cut = Math.min(
-      ...this.stops.map((stop) => this.#held.indexOf(stop)).filter((i) => i >= 0),
-    );
-    if (Number.isFinite(cut)) {
-      this.stopped = true;
-      return this.#give(cut);
-    }
-    const most = Math.max(0, ...this.stops.map((stop) => stop.length - 1));
-    let keep = Math.min(most, this.#held.length);
-    while (keep > 0 && !this.stops.some((stop) => stop.startsWith(this.#held.slice(-keep)))) keep--;
-    return this.#give(this.#held.length - keep);
-  }
-
-  /** The rest, at the end. */
-  flush(): string {
-    if (this.stopped) return "";
-    this.#held += this.#decoder.flush();
-    return this.#give(this.#held.length);
-  }
-
-  #give(length: number): string {
-    const text = this.#held.slice(0, length);
-    this.#held = this.#held.slice(length);
-    this.text += text;
-    return text;
-  }
 }

@@ -2,7 +2,7 @@
 // names and is then run as any other (and fails, because there is no such model).
 
 import "../../../lib/engine/worker.ts";
-import type { EngineRequest } from "../../../lib/engine/messages.ts";
+import type { EngineRequest } from "../../../lib/engine/protocol.ts";
 
 declare const self: { onmessage: (event: MessageEvent<EngineRequest>) => void };
 
@@ -18,7 +18,7 @@ GPUAdapter.prototype.requestDevice = async function (descriptor) {
 const real = self.onmessage;
 self.onmessage = (event) => {
   const { data } = event;
-  if (data.type === "run" && data.task.kind === "describe_model") {
+  if (data.type === "run" && data.task.kind === "chat") {
     switch (data.task.model.id) {
       case "test:reject":
         Promise.reject(new Error("nobody awaits this"));

@@ -18,13 +18,13 @@ const messages = [{ role: "user", content: "Hi" }];
 Deno.test("unawaited rejections, thrown errors and a lost device end no Worker", async () => {
   const engine = startEngine({ workerUrl: new URL("./breaking_worker.ts", import.meta.url) });
   try {
-    const chat = async (maxTokens = 8) => {
-      const task = { kind: "chat" as const, model: tiny, messages, maxTokens, ...settings };
+    const chatWith = async (model: ModelReference, maxTokens = 8) => {
+      const task = { kind: "chat" as const, model, messages, maxTokens, ...settings };
       return (await engine.run(task)).choices[0].text;
     };
-    const model = (id: string) => ({ ...tiny, id, path: "/nowhere" });
+    const chat = (maxTokens?: number) => chatWith(tiny, maxTokens);
     const breaking = (id: string) =>
-      assertRejects(engine.run({ kind: "describe_model", model: model(id) }));
+      assertRejects(chatWith({ ...tiny, id, path: "/nowhere" }), /nowhere/);
     const wanted = await chat();
     assertStrictEquals(engine.problem(), null);
     for (const id of ["test:reject", "test:throw", "test:destroy"]) {

@@ -1,7 +1,7 @@
 // An engine's Worker without a GPU that does what a task's model id says, so that every way to die can
-// be made to happen. It speaks the protocol of lib/engine/messages.ts.
+// be made to happen. It speaks the protocol of lib/engine/protocol.ts.
 
-import type { EngineReply, EngineRequest } from "../../../lib/engine/messages.ts";
+import type { EngineReply, EngineRequest } from "../../../lib/engine/protocol.ts";
 
 declare const self: {
   onmessage: (event: MessageEvent<EngineRequest>) => void;
@@ -19,6 +19,7 @@ self.onmessage = ({ data }) => {
     tell({ type: "device", problem: data.choicesPath });
     return;
   }
+  if (data.type !== "run") return;
   const { id, task, cancel } = data;
   tell({ type: "begun", id });
   if (task.kind === "evaluate") {

@@ -3,53 +3,82 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import type { TaskContext } from "../../../lib/engine/context.ts";
-import { createTurns } from "../../../lib/engine/turns.ts";
+import type { ModelReference } from "../../../lib/engine/messages.ts";
 import { runTask } from "../../../lib/engine/tasks.ts";
+import { TextPool } from "../../../lib/engine/text/pool.ts";
+import { createTurns } from "../../../lib/engine/turns.ts";
 import { GpuError } from "../../../lib/errors.ts";
 import { assertRejects } from "../../asserts.ts";
 
-const context: TaskContext = {
-  turns: createTurns(),
-  device: () => Promise.reject(new GpuError("Cannot open a GPU: there is none.")),
-  emit() {},
-  checkCancelled() {},
-};
-
-const tiny = {
+const tiny: ModelReference = {
   id: "lorapar-tiny",
   baseId: "lorapar-tiny",
   path: fileURLToPath(new URL("../../../models/tiny", import.meta.url)),
   adapterFolder: null,
 };
+const chat = {
+  kind: "chat" as const,
+  model: tiny,
+  maxTokens: 1,
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  seed: 0,
+  stop: [],
+  n: 1,
+};
 
-async function inspect(text: string) {
+/** A task's context on a machine without a GPU. */
+async function withoutGpu(test: (context: TaskContext) => Promise<void>): Promise<void> {
+  const pool = new TextPool();
+  const texts = pool.forTask();
+  try {
+    await test({
+      turns: createTurns(),
+      texts,
+      device: () => Promise.reject(new GpuError("Cannot open a GPU: there is none.")),
+      emit() {},
+      checkCancelled() {},
+    });
+  } finally {
+    texts.end();
+    pool.close();
+  }
+}
+
+async function inspect({ texts }: TaskContext, text: string) {
   const path = await Deno.makeTempFile({ suffix: ".jsonl" });
   try {
     await Deno.writeTextFile(path, text);
-    const file = { id: "file-1", path, filename: "train.jsonl" };
-    // deno-lint-ignore no-explicit-any
-    return await runTask(context, { kind: "inspect_file", file }) as any;
+    return await texts.call("inspect_file", {
+      file: { id: "file-1", path, filename: "train.jsonl" },
+    });
   } finally {
     await Deno.remove(path);
   }
 }
 
-Deno.test("a model is described and a file inspected without a GPU", async () => {
-  const details = await runTask(context, { kind: "describe_model", model: tiny });
-  assertStrictEquals((details as { architecture: string }).architecture, "llama");
-  const labelled = '{"question":"1+1?","answer":"2","system":"system1"}\n';
-  const found = await inspect(labelled + '{"question":"2+2?","answer":"4"}\n');
-  assertEquals(found, { samples: 2, labelled: 1, error: null });
-});
+Deno.test("a model is described and a file inspected without a GPU", () =>
+  withoutGpu(async (context) => {
+    const details = await context.texts.call("describe_model", { model: tiny });
+    assertStrictEquals(details.architecture, "llama");
+    const labelled = '{"question":"1+1?","answer":"2","system":"system1"}\n';
+    const found = await inspect(context, labelled + '{"question":"2+2?","answer":"4"}\n');
+    assertEquals(found, { samples: 2, labelled: 1, error: null });
+    const { samples, error } = await inspect(context, labelled + "not JSON\n");
+    assertStrictEquals(samples, 0);
+    assert(/train\.jsonl.*line 2 is not JSON/.test(error!), error!);
+  }));
 
-Deno.test("a file that cannot be read is told with the reason", async () => {
-  const { samples, labelled, error } = await inspect(
-    '{"question":"1+1?","answer":"2"}\nnot JSON\n',
-  );
-  assertEquals([samples, labelled], [0, 0]);
-  assert(/train\.jsonl.*line 2 is not JSON/.test(error), error);
-});
-
-Deno.test("what needs a GPU says that there is none", async () => {
-  await assertRejects(() => runTask(context, { kind: "doctor" }), /there is none/);
-});
+Deno.test("a chat that is too long is refused for that, not for the missing GPU", () =>
+  withoutGpu(async (context) => {
+    const ask = (content: string) =>
+      runTask(context, { ...chat, messages: [{ role: "user", content }] });
+    await assertRejects(
+      ask("word ".repeat(100_000)),
+      ({ code }) => code === "context_length_exceeded",
+    );
+    await assertRejects(ask("Hi"), /there is none/);
+    await assertRejects(runTask(context, { kind: "doctor" }), /there is none/);
+  }));

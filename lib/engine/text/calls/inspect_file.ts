@@ -1,16 +1,18 @@
 // What an uploaded file holds, or why it cannot be read.
 
-import { readDataset } from "../../data/dataset.ts";
-import { InvalidFile } from "../../errors.ts";
-import type { TaskContext } from "../context.ts";
-import type { InspectFileResult, InspectFileTask } from "../messages.ts";
+import { InvalidFile } from "../../../errors.ts";
+import type { TextCall } from "../call.ts";
+import type { TextCalls } from "../messages.ts";
+import { readFile } from "../data_sets.ts";
+
+type Inspection = TextCalls["inspect_file"];
 
 export async function inspectFile(
-  _context: TaskContext,
-  { file }: InspectFileTask,
-): Promise<InspectFileResult> {
+  { file }: Inspection["args"],
+  call: TextCall,
+): Promise<Inspection["result"]> {
   try {
-    const samples = await readDataset(file.path, file.filename);
+    const samples = await readFile(file, call);
     const labelled = samples.filter(({ system }) => system !== null).length;
     return { samples: samples.length, labelled, error: null };
   } catch (error) {
