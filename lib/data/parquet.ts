@@ -8,47 +8,32 @@ import { flatten } from "hyparquet";
 import { assembleNested } from "hyparquet/src/assemble.js";
 import { DEFAULT_PARSERS } from "hyparquet/src/convert.js";
 import { InvalidFile } from "../errors.ts";
-import { MemoryBudget, memoryOf, recordBytes } from "./memory_budget.ts";
+import type { PlacedRecord } from "./json_records.ts";
+import type { MemoryBudget } from "./memory_budget.ts";
 import { type Footer, footerLength, parseFooter, trailerBytes } from "./parquet_footer.ts";
 import { readPages } from "./parquet_pages.ts";
-
-/**
- * What a file may unpack to: 64 times its size, which text of any language stays far below, or 16 MiB
- * where that is more, and never over `maxMemoryBytes`.
- */
-const maxExpansion = 64;
-const freeBytes = 2 ** 24;
-/** Rows handed out together. */
-const batchRows = 1024;
+import type { Fail } from "./text_file.ts";
 
 export interface ParquetLimits {
   /** Rows the whole file may have. */
   maxRecords: number;
-  /** Bytes its rows may take in memory. */
-  maxMemoryBytes: number;
+  /** What pages and values take is spent here before they are unpacked; what records take is not. */
+  budget: MemoryBudget;
+  fail: Fail;
 }
 
 /**
- * The rows of a Parquet file, in order, as records of JSON values.
- * @throws {InvalidFile} when the file is damaged, holds what is not read, or passes a limit.
+ * The rows of a Parquet file, in order, as records of JSON values; those of a row group together, each
+ * made when it is asked for.
+ * @throws what `fail` or the budget makes, when the file is damaged, holds what is not read, or passes
+ * a limit.
  */
-export async function* parquetRows(
+export async function* parquetRecords(
   path: string,
-  filename: string,
-  limits: ParquetLimits,
-  param: string | null = null,
-): AsyncGenerator<Record<string, unknown>[]> {
+  { maxRecords, budget, fail }: ParquetLimits,
+): AsyncGenerator<Iterable<PlacedRecord>> {
   using source = await Deno.open(path, { read: true });
   const fileBytes = (await source.stat()).size;
-  const fail = (what: string) =>
-    new InvalidFile(`Cannot read ${filename} as Parquet: ${what}`, param);
-  const budget = new MemoryBudget(
-    Math.min(limits.maxMemoryBytes, Math.max(freeBytes, maxExpansion * fileBytes)),
-    (bytes) =>
-      fail(
-        `its ${fileBytes} bytes unpack to more than ${bytes}, the limit; write it as .jsonl or split it`,
-      ),
-  );
   /** Whatever a decoder throws on damaged bytes is an error of the file. */
   const reading = <T>(work: () => T, place = ""): T => {
     try {
@@ -74,11 +59,11 @@ export async function* parquetRows(
   const footer = await readAt(fileBytes - footerBytes, fileBytes);
   const { schema, groups } = reading(() => parseFooter(footer, fileBytes, budget));
   const rowCount = groups.reduce((sum, { rows }) => sum + rows, 0);
-  if (rowCount > limits.maxRecords) {
-    throw fail(`it has ${rowCount} rows, the limit is ${limits.maxRecords}; split it`);
+  if (rowCount > maxRecords) {
+    throw fail(`it has ${rowCount} rows, the limit is ${maxRecords}; split it`);
   }
-  budget.spend(rowCount * recordBytes);
 
+  let count = 0;
   for (const [index, { rows, chunks }] of groups.entries()) {
     const values = new Map<string, ReturnType<typeof flatten>>();
     for (const chunk of chunks) {
@@ -88,20 +73,13 @@ export async function* parquetRows(
       values.set(name, reading(() => flatten(readPages(bytes, chunk, budget)), place));
     }
     const fields = reading(() => fieldsOf(schema, values, rows));
-    for (let start = 0; start < rows; start += batchRows) {
-      const batch = Array.from(
-        { length: Math.min(batchRows, rows - start) },
-        (_, i) =>
-          reading(() => {
-            const record = Object.fromEntries(
-              fields.map(([name, column]) => [name, plain(column[start + i])]),
-            );
-            budget.spend(memoryOf(record));
-            return record;
-          }),
-      );
-      yield batch;
-    }
+    const recordAt = (row: number) =>
+      Object.fromEntries(fields.map(([name, column]) => [name, plain(column[row])]));
+    yield function* () {
+      for (let row = 0; row < rows; row++) {
+        yield { where: `row ${++count}`, record: reading(() => recordAt(row)) };
+      }
+    }();
   }
 }
 

@@ -7,8 +7,8 @@ import {
   writeJsonLines,
 } from "../../../lib/data/dataset.ts";
 import type { Sample } from "../../../lib/data/record.ts";
-import { InvalidFile, InvalidRequest } from "../../../lib/errors.ts";
-import { assertRejects, assertThrows } from "../../asserts.ts";
+import { InvalidFile } from "../../../lib/errors.ts";
+import { assertRejects } from "../../asserts.ts";
 
 async function read(
   filename: string,
@@ -40,84 +40,6 @@ async function refuses(
 
 const parquet = (name: string) => new URL(`./${name}.parquet`, import.meta.url).pathname;
 const lines = (...records: unknown[]) => records.map((r) => JSON.stringify(r)).join("\n");
-
-Deno.test("dataset: the four shapes become one", () => {
-  const samples = readSamples([
-    { question: "2+2?", answer: "#### 4", system: "system1", id: 7 },
-    { prompt: "Say hi", completion: "hi" },
-    { instruction: "Add", input: "1 and 2", output: "3", system: "system2" },
-    { instruction: "Sing", input: "", output: "la" },
-    {
-      messages: [
-        { role: "system", content: "Be brief." },
-        { role: "user", content: "Hi" },
-        { role: "assistant", content: "Hello" },
-      ],
-    },
-  ]);
-  assertEquals(samples.map(({ prompt, answer, system }) => ({ prompt, answer, system })), [
-    { prompt: [{ role: "user", content: "2+2?" }], answer: "#### 4", system: "system1" },
-    { prompt: [{ role: "user", content: "Say hi" }], answer: "hi", system: null },
-    { prompt: [{ role: "user", content: "Add\n1 and 2" }], answer: "3", system: "system2" },
-    { prompt: [{ role: "user", content: "Sing" }], answer: "la", system: null },
-    {
-      prompt: [{ role: "system", content: "Be brief." }, { role: "user", content: "Hi" }],
-      answer: "Hello",
-      system: null,
-    },
-  ]);
-  assertEquals(samples[0].item.id, 7);
-});
-
-Deno.test("dataset: TRL's conversations, RL records without a completion, numbers as answers", () => {
-  const turn = [{ role: "user", content: "2+2?" }];
-  const samples = readSamples([
-    { prompt: turn, completion: [{ role: "assistant", content: "4" }] },
-    { prompt: turn, answer: 4 },
-    { messages: turn, answer: "4" },
-    { question: "2+2?" },
-    { question: "2+2?", answer: " " },
-    { question: "2+2?", answer: "4", system: "undecided" },
-  ]);
-  assertEquals(samples.map(({ answer }) => answer), ["4", "4", "4", null, null, "4"]);
-  for (const { prompt, system } of samples) assertEquals([prompt, system], [turn, null]);
-});
-
-for (
-  const [record, message] of [
-    [[], /samples\[0\]: it is a list, wanted an object/],
-    [{ text: "a" }, /its fields are "text", wanted "messages"/],
-    [{ question: 1 / 0, answer: { a: 1 } }, /field "answer" is an object, wanted text/],
-    [{ question: "  ", answer: "4" }, /field "question" is empty/],
-    [
-      { question: "a", answer: "b", system: "You are kind." },
-      /field "system" is "You are kind\.", wanted "system1"/,
-    ],
-    [{ messages: [] }, /field "messages" is an empty list/],
-    [
-      { messages: [{ role: "tool", content: "a" }] },
-      /field "messages\[0\]\.role" is "tool", wanted "system", "user" or "assistant"/,
-    ],
-    [
-      { messages: [{ role: "user", content: [] }] },
-      /field "messages\[0\]\.content" is a list, wanted text/,
-    ],
-    [{ messages: [{ role: "assistant", content: "a" }] }, /holds only an assistant message/],
-    [
-      { prompt: "a", completion: [{ role: "user", content: "b" }] },
-      /field "completion" has messages of user/,
-    ],
-  ] as const
-) {
-  Deno.test(`dataset: refuses ${JSON.stringify(record)}`, () => {
-    assertThrows(
-      () => readSamples([record]),
-      (error) =>
-        error instanceof InvalidRequest && error.param === "samples[0]" &&
-        message.test(error.message),
-    );
-  });
-}
 
 Deno.test("dataset: JSONL, JSON and CSV hold the same", async () => {
   const records = [
@@ -166,7 +88,7 @@ Deno.test("dataset: Parquet with lists of messages", async () => {
 Deno.test("dataset: a Parquet file that is cut or damaged is refused, wherever it is", async () => {
   const whole = await Deno.readFile(parquet("questions_snappy"));
   for (let length = 1; length < whole.length; length += 97) {
-    await refuses(/Cannot read a\.parquet as Parquet/, "a.parquet", whole.slice(0, length));
+    await refuses(/Cannot read a\.parquet: .* Is it whole\?/, "a.parquet", whole.slice(0, length));
   }
   const footerLength = new DataView(whole.buffer).getUint32(whole.length - 8, true);
   let refused = 0;
@@ -211,8 +133,7 @@ Deno.test("dataset: refusals say where", async () => {
     "a.json",
     JSON.stringify([good, null]),
   );
-  await refuses(/it holds an object, wanted an array/, "a.json", JSON.stringify(good));
-  await refuses(/it is not JSON .*\.jsonl/, "a.json", lines(good, good));
+  await refuses(/begins with "\{", wanted an array .* \.jsonl/, "a.json", lines(good, good));
   await refuses(
     /the row at line 4 has 1 fields, the header has 2/,
     "a.csv",
@@ -220,13 +141,16 @@ Deno.test("dataset: refusals say where", async () => {
   );
   await refuses(/names the column "answer" twice/, "a.csv", "answer,answer\n1,2\n");
   await refuses(/column 2 has no name/, "a.csv", "question,\n1,2\n");
-  await refuses(/not UTF-8/, "a.jsonl", Uint8Array.of(0x7b, 0xff, 0xfe));
+  await refuses(/line 2 is not UTF-8/, "a.jsonl", Uint8Array.of(0x0a, 0x7b, 0xff, 0xfe));
+  await refuses(/line 3 is not UTF-8/, "a.csv", Uint8Array.of(0x61, 10, 0x62, 10, 0xff, 10));
   await refuses(/has 29 bytes, the limit is 10/, "a.jsonl", lines(good), {
     maxBytes: 10,
     param: "validation_file",
   });
   await refuses(/more than 1 records/, "a.jsonl", lines(good, good), { maxRecords: 1 });
   await assertRejects(() => readDataset("/nowhere/a.jsonl", "a.jsonl"), /it is not there any more/);
+  // Opening a pipe would wait for a writer for ever.
+  await assertRejects(() => readDataset("/dev/null", "a.jsonl"), /it is no regular file/);
 });
 
 Deno.test("dataset: a long file cut at every place of the reader's buffer comes back whole", async () => {
@@ -236,6 +160,26 @@ Deno.test("dataset: a long file cut at every place of the reader's buffer comes 
   }));
   const samples = await read("a.jsonl", lines(...records));
   assertEquals(samples.map(({ item }) => item), records);
+});
+
+Deno.test("dataset: fields named after an object's members are fields like others", async () => {
+  const line = '{"question":"a","__proto__":{"answer":"b"},"constructor":1,"toString":null}';
+  for (const [name, text] of [["a.jsonl", line], ["a.json", `[${line}]`]]) {
+    const [{ item, answer }] = await read(name, text);
+    assertEquals([JSON.stringify(item), answer], [line, null]);
+    assertEquals(JSON.stringify(toRecord({ item } as Sample, {})), line);
+  }
+});
+
+Deno.test("dataset: what the records take of memory is bounded", async () => {
+  const arrays = JSON.stringify({ question: "a", x: new Array(1000).fill([]) });
+  await refuses(/its 3\d{3} bytes unpack to more than 50000, the limit/, "a.jsonl", arrays, {
+    maxMemoryBytes: 50_000,
+  });
+  const texts = lines(...new Array(100).fill({ question: "a" }));
+  await refuses(/unpack to more than 50000, the limit; split it/, "a.jsonl", texts, {
+    maxMemoryBytes: 50_000,
+  });
 });
 
 Deno.test("dataset: written records are read back with the fields put over them", async () => {

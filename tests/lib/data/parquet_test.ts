@@ -1,25 +1,19 @@
 import { assert, assertEquals } from "@std/assert";
-import { type ParquetLimits, parquetRows } from "../../../lib/data/parquet.ts";
+import { type DatasetLimits, readDataset } from "../../../lib/data/dataset.ts";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { assertRejects } from "../../asserts.ts";
 import { GuardedReader } from "../../fuzz/guarded_reader.ts";
 
-const limits: ParquetLimits = { maxRecords: 1000, maxMemoryBytes: 2 ** 30 };
 const pathOf = (name: string) => new URL(`./${name}.parquet`, import.meta.url).pathname;
 
-async function rowsOf(path: string, overrides: Partial<ParquetLimits> = {}) {
-  const rows = [];
-  for await (const batch of parquetRows(path, "a.parquet", { ...limits, ...overrides })) {
-    rows.push(...batch);
-  }
-  return rows;
-}
+const rowsOf = async (name: string, limits?: DatasetLimits) =>
+  (await readDataset(pathOf(name), "a.parquet", limits)).map(({ item }) => item);
 
 for (const version of [1, 2]) {
   Deno.test(`parquet: every encoding, pages of version ${version}, with nulls`, async () => {
     const system = ["system1", "system2", null];
     assertEquals(
-      await rowsOf(pathOf(`encodings_v${version}`)),
+      await rowsOf(`encodings_v${version}`),
       Array.from({ length: 300 }, (_, i) => ({
         question: `What is ${i} + ${i % 7}?`,
         answer: i % 5 === 0 ? null : `${i + i % 7}`,
@@ -35,7 +29,7 @@ for (const version of [1, 2]) {
 }
 
 Deno.test("parquet: dates, decimals, lists, structs, maps and a field named __proto__", async () => {
-  const rows = await rowsOf(pathOf("types"));
+  const rows = await rowsOf("types");
   assertEquals(
     rows.map((row) => JSON.stringify(row)),
     [
@@ -93,11 +87,11 @@ Deno.test("parquet: limits of rows and of memory are told", async () => {
   const refused = (message: RegExp) => (error: unknown) =>
     error instanceof InvalidFile && message.test(error.message);
   await assertRejects(
-    () => rowsOf(pathOf("types"), { maxRecords: 2 }),
+    () => rowsOf("types", { maxRecords: 2 }),
     refused(/it has 3 rows, the limit is 2; split it/),
   );
   await assertRejects(
-    () => rowsOf(pathOf("types"), { maxMemoryBytes: 2000 }),
+    () => rowsOf("types", { maxMemoryBytes: 2000 }),
     refused(/its 3\d{3} bytes unpack to more than 2000, the limit/),
   );
 });
