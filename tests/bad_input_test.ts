@@ -112,7 +112,7 @@ Deno.test("bad input on the real engine", async (t) => {
     await refused('{"question":"a","answer":"b"}\n{oops\n', ["line 2", "{oops"]);
     await refused('{"question":"a","answer":"b","system":"third"}\n', ["line 1", '"third"']);
     const noAnswer = await server.upload('{"question":"a?"}\n');
-    assertRefused(await train({ file: noAnswer }), {}, ["sample 0", '"a?"', "no answer"]);
+    assertRefused(await train({ file: noAnswer }), {}, ["sample 1", '"a?"', "no answer"]);
   });
 
   await step("samples that are too long", async () => {
@@ -120,7 +120,7 @@ Deno.test("bad input on the real engine", async (t) => {
     const positions: number = details.context_length;
     const long = { question: `Count: ${"zq ".repeat(positions)}`, answer: "x", system: "system1" };
     const longFile = await server.upload([...samples, long]);
-    const ofFile = ["sample 12", '"Count: zq zq', "1 of 13"];
+    const ofFile = ["sample 13", '"Count: zq zq', "1 of 13"];
     const phases = [{ ...sft, max_length: 100 }];
     const param = "phases[0].max_length";
     assertRefused(await train({ file: longFile, phases }), { param }, [

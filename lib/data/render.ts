@@ -9,6 +9,7 @@
 import { InvalidRequest } from "../errors.ts";
 import type { ChatTokenizer } from "../model/tokenizer.ts";
 import type { Message, Sample } from "./record.ts";
+import { sampleName } from "./sample.ts";
 
 /** What rendering needs of a model's tokenizer. */
 export type RenderTokenizer = Pick<
@@ -66,7 +67,9 @@ export function renderSample(
 ): RenderedSample {
   if (sample.answer === null) {
     throw new InvalidRequest(
-      `Cannot train on ${nameOf(sample, index)}: it has no answer; add one or drop the sample`,
+      `Cannot train on ${
+        sampleName(sample, index + 1)
+      }: it has no answer; add one or drop the sample`,
     );
   }
   const prompt = withSystemPrompt(sample.prompt, systemPrompt);
@@ -156,7 +159,7 @@ function encodePrompt(prompt: Message[], tokenizer: RenderTokenizer, index: numb
   const tokens = tokenizer.encodeChat(prompt, { addGenerationPrompt: true });
   if (tokens.length === 0) {
     throw new InvalidRequest(
-      `Cannot render sample ${index}: its prompt has no token to predict from`,
+      `Cannot render sample ${index + 1}: its prompt has no token to predict from`,
     );
   }
   return tokens;
@@ -178,13 +181,6 @@ function encodeAnswerApart(
 
 function startsWith(whole: number[], start: number[]): boolean {
   return whole.length > start.length && start.every((token, index) => whole[index] === token);
-}
-
-/** A sample by its number among those rendered and by how its question begins. */
-function nameOf({ prompt }: Sample, index: number): string {
-  const question = prompt.at(-1)?.content ?? "";
-  const start = question.length > 60 ? `${question.slice(0, 57)}...` : question;
-  return `sample ${index} (${JSON.stringify(start)})`;
 }
 
 /** The setting that bounds a length, and the model's own bound. */
@@ -215,7 +211,9 @@ function limit<T>(
       ? `${name} is ${asked}`
       : `the model has ${positions} positions for it`;
     throw new InvalidRequest(
-      `Cannot use ${nameOf(given[first], first)}: it has ${describe(all[first])}, ${bound}; ` +
+      `Cannot use ${sampleName(given[first], first + 1)}: it has ${
+        describe(all[first])
+      }, ${bound}; ` +
         `${tooLongOnes.length} of ${all.length} samples are too long, the longest has ${longest}. ` +
         (longest <= positions ? `Set ${name} to ${longest} or drop them` : "Shorten or drop them"),
       asked <= positions ? name : "file",

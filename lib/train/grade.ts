@@ -6,6 +6,7 @@
 
 import { InvalidRequest } from "../errors.ts";
 import type { Sample } from "../data/record.ts";
+import { sampleName } from "../data/sample.ts";
 import { compilePattern, type Pattern } from "./pattern.ts";
 import type { GraderSettings } from "./settings.ts";
 
@@ -87,12 +88,6 @@ export function checkReferences(samples: Sample[]): void {
     `Cannot compare with the answers: ${missing.length} of ${samples.length} samples have none, the ` +
       `first is ${sampleName(missing[0], number)}. Add answers or drop the samples`,
   );
-}
-
-/** A sample in an error, by how its question begins and, where it is known, by its number from 1. */
-export function sampleName({ prompt }: Sample, number?: number): string {
-  const question = JSON.stringify((prompt.at(-1)?.content ?? "").slice(0, 60));
-  return number === undefined ? `the sample ${question}` : `sample ${number} (${question})`;
 }
 
 const patterns = new WeakMap<object, Pattern>();

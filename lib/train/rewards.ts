@@ -5,6 +5,7 @@
 // 1,080 equals 1080; `integer` takes a minus sign too. Left out: rewards that ask another model.
 
 import type { Sample } from "../data/record.ts";
+import { sampleName } from "../data/sample.ts";
 import { NumericError } from "../errors.ts";
 import {
   checkReferences,
@@ -12,7 +13,6 @@ import {
   patternOf,
   reference,
   sameAnswer,
-  sampleName,
   statedAnswer,
 } from "./grade.ts";
 import type { RewardSettings } from "./settings.ts";

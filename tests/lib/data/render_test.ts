@@ -93,7 +93,7 @@ Deno.test("render: a sample without an answer is refused by its number", () => {
   assertThrows(
     () => renderSamples([sample("a", "b"), sample("a", null)], chatml, { maxLength: 99 }),
     (error) =>
-      error instanceof InvalidRequest && /sample 1 \("a"\): it has no answer/.test(error.message),
+      error instanceof InvalidRequest && /sample 2 \("a"\): it has no answer/.test(error.message),
   );
 });
 
@@ -106,7 +106,7 @@ Deno.test("render: what is too long is refused, cut or left out, as asked", () =
     () => renderSamples(samples, chatml, { maxLength }),
     (error) =>
       error instanceof InvalidRequest && error.param === "max_length" &&
-      error.message.includes(`sample 1 ("a"): it has ${middle.tokens.length} tokens`) &&
+      error.message.includes(`sample 2 ("a"): it has ${middle.tokens.length} tokens`) &&
       error.message.includes(`2 of 3 samples are too long, the longest has ${long.tokens.length}`),
   );
 
