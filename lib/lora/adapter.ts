@@ -71,7 +71,7 @@ export function uploadAdapter(
   };
 }
 
-/** Gives an adapter's tensors back. */
+/** Releases an adapter's tensors. */
 export function releaseAdapter(gpu: Gpu, { phi, grad, residual }: Adapter): void {
   for (const tensor of [phi, grad, residual]) if (tensor) gpu.release(tensor);
 }

@@ -33,7 +33,7 @@ export type { BySystem };
 export type System = keyof BySystem<unknown>;
 export const systems: readonly System[] = ["system1", "system2"];
 
-/** What decides the regions once the importances are known. */
+/** What decides the regions from the importances. */
 export interface CutSettings {
   /** Share of the importance that is kept, in (0, 1]. */
   theta: number;
@@ -118,7 +118,7 @@ export async function partitionAdapter(
 }
 
 /**
- * Regions and active elements from the importances, which the partition then owns (they are given back
+ * Regions and active elements from the importances, which the partition then owns (they are released
  * when it fails); the same bits for the same importances.
  * @throws {InvalidRequest} when a system's importance is zero everywhere.
  * @throws {NumericError} when one holds NaN or Inf.
@@ -206,22 +206,22 @@ export async function cutPartition(
 
 /**
  * The elements that a phase trains, ascending: those whose byte in `active` (E) u8 has any of `bits`,
- * 1 for phase 1, 2 for phase 2. Their number is read back unless it is `known`.
+ * 1 for phase 1, 2 for phase 2. Their number is read back unless `count` is it.
  */
 export async function activeElements(
   gpu: Gpu,
   layout: LoraLayout,
   active: Tensor,
   bits: number,
-  known?: number,
+  count?: number,
 ): Promise<Indices> {
   const segments = layoutSegments(gpu, layout);
-  const found = await compactActive(gpu, { codes: active, segments }, bits, known);
+  const found = await compactActive(gpu, { codes: active, segments }, bits, count);
   gpu.release(segments.table);
   return found;
 }
 
-/** Gives a partition's buffers back. */
+/** Releases a partition's buffers. */
 export function releasePartition(gpu: Gpu, { importance, regions, active }: Partition): void {
   gpu.release(importance.system1, importance.system2, regions, active);
 }

@@ -10,7 +10,7 @@ const seed = z.number().int().min(0).max(2 ** 32 - 1).default(0);
 
 const fileId = "the id that POST /v1/files answered";
 
-export const teacherSettings = z.strictObject({
+const teacherSettings = z.strictObject({
   name: z.string().min(1).max(200).describe(
     "What its votes are listed under; each teacher its own.",
   ),

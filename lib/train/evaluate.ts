@@ -40,7 +40,7 @@ export function answerPrompts(
   }).samples;
 }
 
-/** Answers every sample, in order; `onAnswers` is told how many are done. */
+/** Answers every sample, in order; `onAnswers` takes how many are done. */
 export async function answerAll(
   gpu: Gpu,
   policy: Policy,

@@ -20,7 +20,6 @@ export interface OptimizerSettings {
 }
 
 export interface Optimizer {
-  readonly active: Indices;
   /** First and second moments, (n) f32. */
   readonly m: Tensor;
   readonly v: Tensor;
@@ -36,7 +35,7 @@ export interface Optimizer {
    * active gradient is NaN or Inf, no parameter and no moment changes.
    */
   step(learningRate: number): void;
-  /** Gives its buffers back; `active` stays its owner's. */
+  /** Releases its buffers, not the indices it was made with. */
   release(): void;
 }
 
@@ -53,7 +52,6 @@ export function createOptimizer(
   const hyper = gpu.zeros("optimizer.hyper", [8]);
   const outcome = gpu.zeros("optimizer.grad_norm", [4]);
   return {
-    active,
     m,
     v,
     gradNorm: outcome,

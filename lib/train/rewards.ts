@@ -78,7 +78,7 @@ export function checkRewards(settings: RewardSettings[], samples: Sample[]): voi
 }
 
 /** One reward, before its weight. */
-export function rewardOf(
+function rewardOf(
   settings: RewardSettings,
   completion: string,
   sample: Sample,

@@ -190,10 +190,10 @@ export const grpoSettings = z.strictObject({
 });
 export type GrpoSettings = z.infer<typeof grpoSettings>;
 
-export const phaseSettings = z.discriminatedUnion("kind", [sftSettings, grpoSettings]);
+const phaseSettings = z.discriminatedUnion("kind", [sftSettings, grpoSettings]);
 export type PhaseSettings = z.infer<typeof phaseSettings>;
 
-export const graderSettings = z.discriminatedUnion("type", [
+const graderSettings = z.discriminatedUnion("type", [
   z.strictObject({
     type: kind("math_answer", "Right when the stated answer is the reference's number."),
   }),
