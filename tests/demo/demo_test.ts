@@ -133,7 +133,11 @@ Deno.test("what the server archives is unpacked; a cut archive is refused", asyn
     { name: "adapter_config.json", bytes: new TextEncoder().encode("{}") },
     { name: "adapter_model.safetensors", bytes: new Uint8Array(1300).fill(7) },
   ];
-  const archive = await new Response(tarStream(files)).bytes();
+  const folder = await Deno.makeTempDir();
+  for (const { name, bytes } of files) await Deno.writeFile(`${folder}/${name}`, bytes);
+  const paths = files.map(({ name }) => ({ name, path: `${folder}/${name}` }));
+  const archive = await new Response(tarStream(paths)).bytes();
+  await Deno.remove(folder, { recursive: true });
   const found = untar(archive);
   assertEquals([...found.keys()], files.map(({ name }) => name));
   for (const { name, bytes } of files) assertEquals(found.get(name), bytes);
