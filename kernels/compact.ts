@@ -36,14 +36,25 @@ export async function compactActive(
 ): Promise<Indices> {
   const params = [segments.count, bits];
   const grid = gpu.grid(Math.ceil(segments.count / workgroupSize));
-  const starts = gpu.tensor("compact.starts", [segments.count + 1], "u32");
-  gpu.run(count, [codes, segments.table, starts], grid, params);
-  gpu.run(scan, [starts], [1], params);
-  const found = known ?? (await gpu.readUints(starts))[segments.count];
-  // One word more than is shown takes what the kernel has to put somewhere.
-  const list = gpu.tensor("active.indices", [found + 1], "u32");
-  gpu.run(write, [codes, segments.table, starts, list], grid, params);
-  gpu.release(starts);
+  const starts = gpu.scope(() => {
+    const counted = gpu.tensor("compact.starts", [segments.count + 1], "u32");
+    gpu.run(count, [codes, segments.table, counted], grid, params);
+    gpu.run(scan, [counted], [1], params);
+    return counted;
+  });
+  let found: number;
+  let list: Tensor;
+  try {
+    found = known ?? (await gpu.readUints(starts))[segments.count];
+    list = gpu.scope(() => {
+      // One word more than is shown takes what the kernel has to put somewhere.
+      const indices = gpu.tensor("active.indices", [found + 1], "u32");
+      gpu.run(write, [codes, segments.table, starts, indices], grid, params);
+      return indices;
+    });
+  } finally {
+    gpu.release(starts);
+  }
   const length = Math.max(found, 1);
   return { indices: { ...list, shape: [length], sizeBytes: 4 * length }, count: found };
 }

@@ -132,8 +132,9 @@ export function sample(
   }
   const cuts = topK > 0 && topK < vocabulary || topP < 1;
   if (cuts && sampler.lists.sizeBytes < B * V * 4) {
-    gpu.release(sampler.lists);
-    sampler.lists = gpu.tensor("sampler.lists", [B, V], "u32");
+    const outgrown = sampler.lists;
+    sampler.lists = gpu.lasting(() => gpu.tensor("sampler.lists", [B, V], "u32"));
+    gpu.release(outgrown);
   }
   const { next, done, outputs, counts, errors, known, lists } = sampler;
   gpu.run(

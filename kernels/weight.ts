@@ -80,13 +80,24 @@ export function uploadWeight(
         `${bytes.byteLength} bytes found, ${N * rowBytes} wanted`,
     );
   }
-  const texture = prefersTexture(gpu) && uses.includes("multiplied")
-    ? uploadTexture(gpu, label, stored)
-    : null;
-  const rows = texture && !uses.includes("gathered") ? [] : uploadRows(gpu, label, stored);
+  const { rows, texture } = gpu.scope(() => uploadLayouts(gpu, label, stored, uses));
   const sizeBytes = (texture?.texture.sizeBytes ?? 0) +
     rows.reduce((sum, { tensor }) => sum + tensor.sizeBytes, 0);
   return { label, shape: [N, K], dtype, rows, texture, sizeBytes };
+}
+
+function uploadLayouts(
+  gpu: Gpu,
+  label: string,
+  stored: StoredMatrix,
+  uses: readonly WeightUse[],
+): Pick<Weight, "rows" | "texture"> {
+  const rows = uses.includes("gathered") ? uploadRows(gpu, label, stored) : [];
+  const texture = prefersTexture(gpu) && uses.includes("multiplied")
+    ? uploadTexture(gpu, label, stored)
+    : null;
+  if (texture || rows.length > 0) return { rows, texture };
+  return { rows: uploadRows(gpu, label, stored), texture };
 }
 
 /** Destroys weights' buffers and textures after the GPU is done with them. */

@@ -26,6 +26,8 @@ export class BufferPool {
   #idleBytes = 0;
   #usedBytes = 0;
   #peakBytes = 0;
+  /** What each scope that is open, the innermost last, has acquired and still holds. */
+  #scopes: Set<Storage>[] = [];
 
   constructor(
     private device: GPUDevice,
@@ -44,6 +46,36 @@ export class BufferPool {
     return this.#nextId++;
   }
 
+  /**
+   * Runs `work`, which must not wait for anything. When it throws, the buffers it acquired and has not
+   * released are released; when it answers, they are its caller's. Scopes may lie within each other.
+   */
+  scope<T>(work: () => T): T {
+    const held = new Set<Storage>();
+    this.#scopes.push(held);
+    try {
+      const result = work();
+      this.#scopes.pop();
+      for (const storage of held) this.#scopes.at(-1)?.add(storage);
+      return result;
+    } catch (error) {
+      this.#scopes.pop();
+      for (const storage of held) this.release(storage);
+      throw error;
+    }
+  }
+
+  /** Runs `work` outside of any scope: what it acquires outlives the commands that are recorded. */
+  lasting<T>(work: () => T): T {
+    const scopes = this.#scopes;
+    this.#scopes = [];
+    try {
+      return work();
+    } finally {
+      this.#scopes = scopes;
+    }
+  }
+
   /** A buffer of at least `sizeBytes`; its contents are whatever the last user left. */
   acquire(label: string, sizeBytes: number): Storage {
     const size = sizeClass(sizeBytes);
@@ -59,13 +91,16 @@ export class BufferPool {
       this.#idle.delete(kept);
       this.#idleBytes -= kept.sizeBytes;
       this.#usedBytes += kept.sizeBytes;
+      this.#scopes.at(-1)?.add(kept);
       return kept;
     }
     if (this.#idleBytes + size > maxIdleBytes) this.trim(Math.max(0, maxIdleBytes - size));
     this.#usedBytes += size;
     this.#peakBytes = Math.max(this.#peakBytes, this.#usedBytes + this.#idleBytes);
     const buffer = this.device.createBuffer({ label, size, usage: usage() });
-    return { id: this.nextId(), buffer, sizeBytes: size };
+    const storage = { id: this.nextId(), buffer, sizeBytes: size };
+    this.#scopes.at(-1)?.add(storage);
+    return storage;
   }
 
   /** The smallest kept buffer that holds `size` without wasting much. */
@@ -85,6 +120,7 @@ export class BufferPool {
     if (this.#idle.has(storage)) {
       throw new Error(`Cannot release ${storage.buffer.label} again: it is in the pool already`);
     }
+    for (const held of this.#scopes) held.delete(storage);
     this.#idle.add(storage);
     this.#usedBytes -= storage.sizeBytes;
     this.#idleBytes += storage.sizeBytes;
@@ -92,6 +128,7 @@ export class BufferPool {
 
   /** Destroys a buffer instead of keeping it. The GPU must be done with it. */
   destroy(storage: Storage): void {
+    for (const held of this.#scopes) held.delete(storage);
     this.#usedBytes -= storage.sizeBytes;
     this.onDestroy(storage.id);
     storage.buffer.destroy();

@@ -83,6 +83,19 @@ export class Gpu {
     return this.#failure !== null;
   }
 
+  /**
+   * Runs `work`, which records commands and waits for nothing; when it throws, the tensors it acquired
+   * and has not released are released. Whoever waits in between needs try and finally instead.
+   */
+  scope<T>(work: () => T): T {
+    return this.pool.scope(work);
+  }
+
+  /** Runs `work` outside of any scope, for a tensor that grows and outlives the commands recorded. */
+  lasting<T>(work: () => T): T {
+    return this.pool.lasting(work);
+  }
+
   /** An uninitialised tensor from the pool. */
   tensor(label: string, shape: readonly number[], dtype: DType = "f32"): Tensor {
     const sizeBytes = tensorBytes(shape, dtype);
@@ -170,10 +183,13 @@ export class Gpu {
 
   /** Destroys tensors' buffers and textures after the GPU is done with them. */
   async destroy(...tensors: (Tensor | Texture)[]): Promise<void> {
-    await this.sync();
-    for (const tensor of tensors) {
-      if ("storage" in tensor) this.pool.destroy(tensor.storage);
-      else this.pool.destroyTexture(tensor);
+    try {
+      await this.sync();
+    } finally {
+      for (const tensor of tensors) {
+        if ("storage" in tensor) this.pool.destroy(tensor.storage);
+        else this.pool.destroyTexture(tensor);
+      }
     }
   }
 
@@ -279,22 +295,23 @@ export class Gpu {
     }
     this.flush();
     try {
-      await staging.mapAsync(GPUMapMode.READ);
-    } catch (error) {
+      await staging.mapAsync(GPUMapMode.READ).catch(async (error: Error) => {
+        await this.#check();
+        throw new GpuError(`Cannot read ${tensors[0]?.label}: ${error.message}`);
+      });
+      const mapped = staging.getMappedRange();
+      offset = 0;
+      const result = tensors.map(({ sizeBytes }) => {
+        const part = mapped.slice(offset, offset + sizeBytes);
+        offset += sizeBytes;
+        return part;
+      });
+      staging.unmap();
       await this.#check();
-      throw new GpuError(`Cannot read ${tensors[0]?.label}: ${(error as Error).message}`);
+      return result;
+    } finally {
+      staging.destroy();
     }
-    const mapped = staging.getMappedRange();
-    offset = 0;
-    const result = tensors.map(({ sizeBytes }) => {
-      const part = mapped.slice(offset, offset + sizeBytes);
-      offset += sizeBytes;
-      return part;
-    });
-    staging.unmap();
-    staging.destroy();
-    await this.#check();
-    return result;
   }
 
   /** Reads one f32 tensor back. */
@@ -324,27 +341,30 @@ export class Gpu {
       size: 16,
       usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
     });
-    const encoder = this.#encoder = this.device.createCommandEncoder({ label: "measure" });
-    this.#pass = encoder.beginComputePass({
-      label: "measure",
-      timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
-    });
-    record();
-    this.#pass?.end();
-    this.#pass = null;
-    encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
-    const [words] = await this.readWords([{
-      label: "timestamps",
-      shape: [4],
-      dtype: "u32",
-      storage: { id: 0, buffer: resolved, sizeBytes: 16 },
-      offsetBytes: 0,
-      sizeBytes: 16,
-    }]);
-    const [begin, end] = new BigUint64Array(words);
-    querySet.destroy();
-    resolved.destroy();
-    return Number(end - begin) / 1e9;
+    try {
+      const encoder = this.#encoder = this.device.createCommandEncoder({ label: "measure" });
+      this.#pass = encoder.beginComputePass({
+        label: "measure",
+        timestampWrites: { querySet, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
+      });
+      record();
+      this.#pass?.end();
+      this.#pass = null;
+      encoder.resolveQuerySet(querySet, 0, 2, resolved, 0);
+      const [words] = await this.readWords([{
+        label: "timestamps",
+        shape: [4],
+        dtype: "u32",
+        storage: { id: 0, buffer: resolved, sizeBytes: 16 },
+        offsetBytes: 0,
+        sizeBytes: 16,
+      }]);
+      const [begin, end] = new BigUint64Array(words);
+      return Number(end - begin) / 1e9;
+    } finally {
+      querySet.destroy();
+      resolved.destroy();
+    }
   }
 
   /** Closes the device; everything on it is gone. */

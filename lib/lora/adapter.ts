@@ -62,13 +62,13 @@ export function uploadAdapter(
       "out_of_memory",
     );
   }
-  return {
+  return gpu.scope(() => ({
     layout,
     phi: gpu.upload("adapter.phi", phi),
     grad: trainable ? gpu.zeros("adapter.grad", [layout.elements]) : null,
     residual: residual ? gpu.upload("adapter.residual", residual) : null,
     scale,
-  };
+  }));
 }
 
 /** Releases an adapter's tensors. */

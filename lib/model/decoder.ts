@@ -66,6 +66,7 @@ export async function loadDecoder(
     return tensor;
   };
 
+  let decoder: Decoder | null = null;
   try {
     const embedding = await vocabulary(
       "model.embed_tokens.weight",
@@ -76,7 +77,7 @@ export async function loadDecoder(
       blocks.push(await loadBlock(config, layer, weight, vector));
       await gpu.sync();
     }
-    const decoder: Decoder = {
+    decoder = {
       config,
       embedding,
       blocks,
@@ -88,9 +89,10 @@ export async function loadDecoder(
     await gpu.sync();
     return decoder;
   } catch (error) {
-    // A damaged file may be tried again and again: what was loaded of it must not stay.
-    await destroyWeight(gpu, ...weights);
-    await gpu.destroy(...vectors);
+    // A damaged file may be tried again and again: what was loaded of it must not stay. Freeing fails
+    // with the device only, which the next command is told; the first error says more.
+    if (decoder) vectors.push(decoder.rope);
+    await destroyWeight(gpu, ...weights).finally(() => gpu.destroy(...vectors)).catch(() => {});
     throw error;
   }
 }
@@ -148,7 +150,6 @@ export async function tuneDecoder(gpu: Gpu, { blocks, head }: Decoder): Promise<
 
 /** Destroys everything the decoder holds on the GPU. */
 export async function destroyDecoder(gpu: Gpu, decoder: Decoder): Promise<void> {
-  await gpu.sync();
   const { embedding, head, norm, rope, blocks } = decoder;
   const weights = head === embedding ? [embedding] : [embedding, head];
   const tensors = [norm, rope];
@@ -158,8 +159,7 @@ export async function destroyDecoder(gpu: Gpu, decoder: Decoder): Promise<void> 
     if (block.qNorm) tensors.push(block.qNorm);
     if (block.kNorm) tensors.push(block.kNorm);
   }
-  await destroyWeight(gpu, ...weights);
-  await gpu.destroy(...tensors);
+  await destroyWeight(gpu, ...weights).finally(() => gpu.destroy(...tensors));
 }
 
 /**
@@ -178,12 +178,16 @@ export function reserveRope(gpu: Gpu, decoder: Decoder, positions: number): void
   }
   if (decoder.rope.shape[0] >= positions) return;
   const reserved = Math.min(config.maxPositions, Math.max(positions, decoder.rope.shape[0] * 2));
-  gpu.release(decoder.rope);
-  decoder.rope = gpu.upload(
-    "rope.table",
-    ropeTable(reserved, ropeFrequencies(config)),
-    [reserved, 2, config.headSize / 2],
+  const outgrown = decoder.rope;
+  // The decoder keeps it, also when the pass it is grown for fails.
+  decoder.rope = gpu.lasting(() =>
+    gpu.upload(
+      "rope.table",
+      ropeTable(reserved, ropeFrequencies(config)),
+      [reserved, 2, config.headSize / 2],
+    )
   );
+  gpu.release(outgrown);
 }
 
 /** Radians a position of each of the D/2 pairs, with linear or Llama 3 scaling as Transformers does. */

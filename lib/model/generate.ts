@@ -131,20 +131,24 @@ async function decodeRows(
   const { decoder } = policy;
   const turn = hooks.turn ?? ((work) => work());
   const reads = hooks.stepsPerRead ?? stepsPerRead;
-  const cache = createKvCache(gpu, cacheSizes(decoder, rows.length, capacity));
-  const sampler = createSampler(gpu, {
-    sequences: rows.map(({ number }) => number),
-    maxNewTokens: request.maxNewTokens,
-    eosTokens: request.eosTokens,
-  });
+  const { cache, sampler } = gpu.scope(() => ({
+    cache: createKvCache(gpu, cacheSizes(decoder, rows.length, capacity)),
+    sampler: createSampler(gpu, {
+      sequences: rows.map(({ number }) => number),
+      maxNewTokens: request.maxNewTokens,
+      eosTokens: request.eosTokens,
+    }),
+  }));
   const told = rows.map(() => 0);
   const settings = { ...request, vocabulary: decoder.config.vocabSize };
   try {
     await turn(async () => {
-      const last = prefill(gpu, policy, request.prompts, rows, cache);
-      const logits = logitsOf(gpu, decoder, last);
-      sample(gpu, { logits, sampler }, settings);
-      gpu.release(last, logits);
+      gpu.scope(() => {
+        const last = prefill(gpu, policy, request.prompts, rows, cache);
+        const logits = logitsOf(gpu, decoder, last);
+        sample(gpu, { logits, sampler }, settings);
+        gpu.release(last, logits);
+      });
       await gpu.sync();
     });
     const longest = rows.reduce(
@@ -156,12 +160,14 @@ async function decodeRows(
       const isDone = await turn(async () => {
         const end = Math.min(request.maxNewTokens, step + reads);
         for (; step < end; step++) {
-          const x = decodeStep(gpu, policy, { cache, sampler, maxLength: longest + step });
-          const logits = logitsOf(gpu, decoder, x);
-          sample(gpu, { logits, sampler }, settings);
-          advance(gpu, { cache, done: sampler.done });
-          gpu.release(x, logits);
-          gpu.flush();
+          gpu.scope(() => {
+            const x = decodeStep(gpu, policy, { cache, sampler, maxLength: longest + step });
+            const logits = logitsOf(gpu, decoder, x);
+            sample(gpu, { logits, sampler }, settings);
+            advance(gpu, { cache, done: sampler.done });
+            gpu.release(x, logits);
+            gpu.flush();
+          });
         }
         return await readBack(gpu, { sampler, rows, told, hooks });
       });

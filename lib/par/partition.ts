@@ -97,7 +97,7 @@ export async function partitionAdapter(
   const importance: Partial<BySystem<Tensor>> = {};
   try {
     for (const system of systems) {
-      const sums = importanceSums(gpu, system, layout.elements);
+      const sums = gpu.scope(() => importanceSums(gpu, system, layout.elements));
       try {
         for (let example = 0; example < examples[system]; example++) {
           gpu.clear(g);
@@ -131,77 +131,106 @@ export async function cutPartition(
 ): Promise<Partition> {
   const { theta, alpha, beta } = settings;
   const { elements } = layout;
-  const selection = {
-    system1: selectByShare(gpu, importance.system1, theta),
-    system2: selectByShare(gpu, importance.system2, theta),
-  };
-  const segments = layoutSegments(gpu, layout);
-  const regions = gpu.tensor("partition.regions", [elements], "u8");
-  const counts = gpu.tensor("partition.counts", [segments.count, 4], "u32");
-  markRegions(gpu, { importance, selection, segments, regions, counts });
-
-  const [cut1, cut2, countWords] = await gpu.readWords([
-    selection.system1.state,
-    selection.system2.state,
-    counts,
-  ]);
-  gpu.release(selection.system1.state, selection.system2.state, counts, segments.table);
-  const thresholds = {} as BySystem<number>;
+  let regions: Tensor | null = null;
   try {
-    thresholds.system1 = thresholdOf("system1", cut1);
-    thresholds.system2 = thresholdOf("system2", cut2);
+    const kept = await keepByShare(gpu, layout, importance, theta);
+    regions = kept.regions;
+    const { thresholds, byTensor } = kept;
+    const total = byTensor.reduce(add);
+    const phase1 = Math.floor(alpha * total.shared);
+    const phase2 = Math.floor(beta * total.shared);
+    const active = activeInPhases(gpu, { importance, regions }, [phase1, phase2], total.shared);
+    const share = (count: number) => count / elements;
+    return {
+      importance,
+      regions,
+      active,
+      report: {
+        theta,
+        alpha,
+        beta,
+        elements,
+        counts: total,
+        fractions: {
+          system1_only: share(total.system1_only),
+          system2_only: share(total.system2_only),
+          shared: share(total.shared),
+          inactive: share(total.inactive),
+        },
+        jaccard: total.shared / (elements - total.inactive),
+        active: { phase1: total.system1_only + phase1, phase2: total.system2_only + phase2 },
+        thresholds,
+        by_tensor: layout.tensors.map(({ layer, projection, matrix, rows, columns }, index) => ({
+          layer,
+          module: projection,
+          matrix,
+          elements: rows * columns,
+          ...byTensor[index],
+        })),
+      },
+    };
   } catch (error) {
-    gpu.release(importance.system1, importance.system2, regions);
+    gpu.release(importance.system1, importance.system2, ...(regions ? [regions] : []));
     throw error;
   }
-  const byTensor = countByTensor(layout, segments, new Uint32Array(countWords));
-  const total = byTensor.reduce(add);
+}
 
-  const phase1 = Math.floor(alpha * total.shared);
-  const phase2 = Math.floor(beta * total.shared);
-  const active = gpu.tensor("partition.active", [elements], "u8");
-  if (phase1 === total.shared && phase2 === total.shared) {
-    // Every shared element is active in both phases: the code is the mask.
-    gpu.copy(regions, active);
-  } else {
+/** Regions (E) u8 from the kept sets, with the smallest importance kept and what each tensor holds. */
+async function keepByShare(
+  gpu: Gpu,
+  layout: LoraLayout,
+  importance: BySystem<Tensor>,
+  theta: number,
+): Promise<{ regions: Tensor; thresholds: BySystem<number>; byTensor: RegionCounts[] }> {
+  const { states, segments, regions, counts } = gpu.scope(() => {
+    const selection = {
+      system1: selectByShare(gpu, importance.system1, theta),
+      system2: selectByShare(gpu, importance.system2, theta),
+    };
+    const segments = layoutSegments(gpu, layout);
+    const regions = gpu.tensor("partition.regions", [layout.elements], "u8");
+    const counts = gpu.tensor("partition.counts", [segments.count, 4], "u32");
+    markRegions(gpu, { importance, selection, segments, regions, counts });
+    const states = [selection.system1.state, selection.system2.state];
+    return { states, segments, regions, counts };
+  });
+  try {
+    const [cut1, cut2, countWords] = await gpu.readWords([...states, counts])
+      .finally(() => gpu.release(...states, counts, segments.table));
+    return {
+      regions,
+      thresholds: { system1: thresholdOf("system1", cut1), system2: thresholdOf("system2", cut2) },
+      byTensor: countByTensor(layout, segments, new Uint32Array(countWords)),
+    };
+  } catch (error) {
+    gpu.release(regions);
+    throw error;
+  }
+}
+
+/** Active elements (E) u8, where phase 1 and phase 2 train the `counts` first of `shared` shared ones. */
+function activeInPhases(
+  gpu: Gpu,
+  { importance, regions }: { importance: BySystem<Tensor>; regions: Tensor },
+  [phase1, phase2]: [number, number],
+  shared: number,
+): Tensor {
+  return gpu.scope(() => {
+    const active = gpu.tensor("partition.active", regions.shape, "u8");
+    if (phase1 === shared && phase2 === shared) {
+      // Every shared element is active in both phases: the code is the mask.
+      gpu.copy(regions, active);
+      return active;
+    }
     const top = (system: System, count: number): Selection =>
-      count === total.shared
+      count === shared
         ? selectAll(gpu)
         : selectSharedByCount(gpu, { importance: importance[system], regions }, count);
-    const shared = { system1: top("system1", phase1), system2: top("system2", phase2) };
-    activateElements(gpu, { importance, selection: shared, regions, active });
-    gpu.release(shared.system1.state, shared.system2.state);
-  }
-
-  const share = (count: number) => count / elements;
-  return {
-    importance,
-    regions,
-    active,
-    report: {
-      theta,
-      alpha,
-      beta,
-      elements,
-      counts: total,
-      fractions: {
-        system1_only: share(total.system1_only),
-        system2_only: share(total.system2_only),
-        shared: share(total.shared),
-        inactive: share(total.inactive),
-      },
-      jaccard: total.shared / (elements - total.inactive),
-      active: { phase1: total.system1_only + phase1, phase2: total.system2_only + phase2 },
-      thresholds,
-      by_tensor: layout.tensors.map(({ layer, projection, matrix, rows, columns }, index) => ({
-        layer,
-        module: projection,
-        matrix,
-        elements: rows * columns,
-        ...byTensor[index],
-      })),
-    },
-  };
+    const selection = { system1: top("system1", phase1), system2: top("system2", phase2) };
+    activateElements(gpu, { importance, selection, regions, active });
+    gpu.release(selection.system1.state, selection.system2.state);
+    return active;
+  });
 }
 
 /**
@@ -216,9 +245,11 @@ export async function activeElements(
   count?: number,
 ): Promise<Indices> {
   const segments = layoutSegments(gpu, layout);
-  const found = await compactActive(gpu, { codes: active, segments }, bits, count);
-  gpu.release(segments.table);
-  return found;
+  try {
+    return await compactActive(gpu, { codes: active, segments }, bits, count);
+  } finally {
+    gpu.release(segments.table);
+  }
 }
 
 /** Releases a partition's buffers. */

@@ -124,10 +124,11 @@ export async function cutStored(
   { layout, importance }: StoredPartition,
   settings: CutSettings,
 ): Promise<Partition> {
-  return await cutPartition(gpu, layout, {
+  const uploaded = gpu.scope(() => ({
     system1: gpu.upload("importance.system1", importance.system1),
     system2: gpu.upload("importance.system2", importance.system2),
-  }, settings);
+  }));
+  return await cutPartition(gpu, layout, uploaded, settings);
 }
 
 /**

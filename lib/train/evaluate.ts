@@ -98,13 +98,14 @@ export async function meanLoss(
     checkCancelled();
     const packed = pack(indices.map((index) => samples[index]));
     const rows = await turn(async () => {
-      const batch = uploadBatch(gpu, policy.decoder, packed);
-      const values = gpu.tensor("evaluate.values", [batch.M, 4]);
-      pass(gpu, policy, { batch, values });
-      const read = await gpu.readFloats(values);
-      gpu.release(values);
-      releaseBatch(gpu, batch);
-      return read;
+      const values = gpu.scope(() => {
+        const batch = uploadBatch(gpu, policy.decoder, packed);
+        const scored = gpu.tensor("evaluate.values", [batch.M, 4]);
+        pass(gpu, policy, { batch, values: scored });
+        releaseBatch(gpu, batch);
+        return scored;
+      });
+      return await gpu.readFloats(values).finally(() => gpu.release(values));
     });
     for (let i = 0; i < rows.length; i += 4) loss -= rows[i];
     count += packed.lossPositions.length;

@@ -34,11 +34,26 @@ export async function trainGrpo(
   tokenizer: ChatTokenizer,
   settings: GrpoSettings,
 ): Promise<PhaseResult> {
+  const reference = settings.beta > 0 ? snapshot(context) : null;
+  try {
+    return await takeSteps(context, prompts, tokenizer, settings, reference);
+  } finally {
+    if (reference) context.gpu.release(reference.phi);
+  }
+}
+
+/** `reference` is the starting policy that the KL is measured to, where there is one. */
+async function takeSteps(
+  context: PhaseContext,
+  prompts: GrpoPrompt[],
+  tokenizer: ChatTokenizer,
+  settings: GrpoSettings,
+  reference: Adapter | null,
+): Promise<PhaseResult> {
   const completions = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
   const promptsPerStep = Math.max(1, Math.floor(completions / settings.num_generations));
   const total = totalSteps(settings, prompts.length, promptsPerStep, settings.num_iterations);
   const batches = epochs(prompts.length, promptsPerStep, deriveSeed(context.seed, "shuffle"));
-  const reference = settings.beta > 0 ? snapshot(context) : null;
   let tokens = 0;
   let step = 0;
   let metrics: Record<string, number> = {};
@@ -60,29 +75,31 @@ export async function trainGrpo(
 
     const updates = updateBatches(rollouts, settings);
     const oldValues: Tensor[] = [];
-    for (let iteration = 0; iteration < settings.num_iterations && step < total; iteration++) {
-      const trainingBegin = performance.now();
-      const rate = learningRate(settings, step, total);
-      const update = await context.turn(() =>
-        grpoStep(context, { updates, oldValues, reference, step, iteration }, settings, rate)
-      );
-      step++;
-      tokens += trained;
-      metrics = {
-        ...update,
-        ...rolloutMetrics(rollouts, settings.num_generations),
-        learning_rate: rate,
-        generation_tokens_per_s: generated / generationSeconds,
-        training_tokens_per_s: trained / (performance.now() - trainingBegin) * 1000,
-      };
-      requireFinite(metrics, "GRPO", step);
-      context.onMetrics(step, metrics);
-      context.onProgress(step, total);
+    try {
+      for (let iteration = 0; iteration < settings.num_iterations && step < total; iteration++) {
+        const trainingBegin = performance.now();
+        const rate = learningRate(settings, step, total);
+        const update = await context.turn(() =>
+          grpoStep(context, { updates, oldValues, reference, step, iteration }, settings, rate)
+        );
+        step++;
+        tokens += trained;
+        metrics = {
+          ...update,
+          ...rolloutMetrics(rollouts, settings.num_generations),
+          learning_rate: rate,
+          generation_tokens_per_s: generated / generationSeconds,
+          training_tokens_per_s: trained / (performance.now() - trainingBegin) * 1000,
+        };
+        requireFinite(metrics, "GRPO", step);
+        context.onMetrics(step, metrics);
+        context.onProgress(step, total);
+      }
+    } finally {
+      context.gpu.release(...oldValues);
     }
-    context.gpu.release(...oldValues);
     tokens += generated;
   }
-  if (reference) context.gpu.release(reference.phi);
   return { steps: total, tokens, metrics };
 }
 
@@ -149,8 +166,41 @@ async function grpoStep(
   settings: GrpoSettings,
   rate: number,
 ): Promise<Record<string, number>> {
-  gpu.clear(adapter.grad!);
-  const scored = updates.map((update, number) => {
+  const scored = gpu.scope(() => {
+    gpu.clear(adapter.grad!);
+    const all = updates.map(scoreUpdate);
+    optimizer.step(rate);
+    return all;
+  });
+  const allTerms = scored.flatMap(({ terms }) => terms ?? []);
+  const allValues = scored.map(({ values }) => values);
+  const [outcome, ...read] = await gpu.readWords([optimizer.gradNorm, ...allValues, ...allTerms])
+    .catch((error) => {
+      gpu.release(...allValues);
+      throw error;
+    })
+    .finally(() => gpu.release(...allTerms));
+  const kept = iteration === 0 && settings.num_iterations > 1 ? allTerms.length : 0;
+  oldValues.push(...allValues.slice(0, kept));
+  gpu.release(...allValues.slice(kept));
+
+  // Passes that move come first, so the terms are those of the first passes.
+  const words = read.map((buffer) => new Float32Array(buffer));
+  const metrics = updateMetrics(
+    updates.map((update, number) => ({
+      update,
+      values: words[number],
+      terms: words[allValues.length + number] ?? null,
+    })),
+    settings.beta,
+  );
+  return { ...metrics, grad_norm: new Float32Array(outcome)[0] };
+
+  function context(policy: Adapter) {
+    return { gpu, decoder, adapter: policy };
+  }
+
+  function scoreUpdate(update: UpdateBatch, number: number) {
     const batch = uploadBatch(gpu, decoder, update.packed);
     const dropout = passDropout(settings, seed, step, number);
     if (!update.moves) {
@@ -177,30 +227,6 @@ async function grpoStep(
     if (referenceValues) gpu.release(referenceValues);
     releaseBatch(gpu, batch);
     return { values, terms };
-  });
-  optimizer.step(rate);
-  const allTerms = scored.flatMap(({ terms }) => terms ?? []);
-  const allValues = scored.map(({ values }) => values);
-  const [outcome, ...read] = await gpu.readWords([optimizer.gradNorm, ...allValues, ...allTerms]);
-  gpu.release(...allTerms);
-  const kept = iteration === 0 && settings.num_iterations > 1 ? allTerms.length : 0;
-  oldValues.push(...allValues.slice(0, kept));
-  gpu.release(...allValues.slice(kept));
-
-  // Passes that move come first, so the terms are those of the first passes.
-  const words = read.map((buffer) => new Float32Array(buffer));
-  const metrics = updateMetrics(
-    updates.map((update, number) => ({
-      update,
-      values: words[number],
-      terms: words[allValues.length + number] ?? null,
-    })),
-    settings.beta,
-  );
-  return { ...metrics, grad_norm: new Float32Array(outcome)[0] };
-
-  function context(policy: Adapter) {
-    return { gpu, decoder, adapter: policy };
   }
 }
 

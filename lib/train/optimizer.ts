@@ -47,10 +47,12 @@ export function createOptimizer(
   settings: OptimizerSettings,
 ): Optimizer {
   const { indices, count } = active;
-  const m = gpu.zeros("optimizer.m", [Math.max(count, 1)]);
-  const v = gpu.zeros("optimizer.v", [Math.max(count, 1)]);
-  const hyper = gpu.zeros("optimizer.hyper", [8]);
-  const outcome = gpu.zeros("optimizer.grad_norm", [4]);
+  const [m, v, hyper, outcome] = gpu.scope(() => [
+    gpu.zeros("optimizer.m", [Math.max(count, 1)]),
+    gpu.zeros("optimizer.v", [Math.max(count, 1)]),
+    gpu.zeros("optimizer.hyper", [8]),
+    gpu.zeros("optimizer.grad_norm", [4]),
+  ]);
   return {
     m,
     v,

@@ -67,22 +67,25 @@ async function sftStep(
   const packed = plan.map((indices) => pack(indices.map((index) => samples[index])));
   const answerTokens = packed.reduce((sum, { lossPositions }) => sum + lossPositions.length, 0);
 
-  gpu.clear(adapter.grad!);
-  const scored = packed.map((one, number) => {
-    const batch = uploadBatch(gpu, decoder, one);
-    const values = gpu.tensor("sft.values", [batch.M, 4]);
-    const dlogp = gpu.upload("sft.dlogp", new Float32Array(batch.M).fill(-1 / answerTokens));
-    pass(gpu, { decoder, adapter }, { batch, values }, {
-      objective: { dlogp },
-      dropout: passDropout(settings, seed, step, number),
+  const scored = gpu.scope(() => {
+    gpu.clear(adapter.grad!);
+    const all = packed.map((one, number) => {
+      const batch = uploadBatch(gpu, decoder, one);
+      const values = gpu.tensor("sft.values", [batch.M, 4]);
+      const dlogp = gpu.upload("sft.dlogp", new Float32Array(batch.M).fill(-1 / answerTokens));
+      pass(gpu, { decoder, adapter }, { batch, values }, {
+        objective: { dlogp },
+        dropout: passDropout(settings, seed, step, number),
+      });
+      gpu.release(dlogp);
+      releaseBatch(gpu, batch);
+      return values;
     });
-    gpu.release(dlogp);
-    releaseBatch(gpu, batch);
-    return values;
+    optimizer.step(rate);
+    return all;
   });
-  optimizer.step(rate);
-  const [outcome, ...values] = await gpu.readWords([optimizer.gradNorm, ...scored]);
-  gpu.release(...scored);
+  const [outcome, ...values] = await gpu.readWords([optimizer.gradNorm, ...scored])
+    .finally(() => gpu.release(...scored));
 
   let loss = 0, hits = 0;
   for (const rows of values.map((words) => new Float32Array(words))) {

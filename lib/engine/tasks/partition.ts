@@ -109,12 +109,14 @@ export async function makePartition(
 
 /** Adds the gradient of the mean loss over one sample's answer tokens; dropout is off. */
 async function meanLossBackward(gpu: Gpu, policy: Policy, sample: RenderedSample): Promise<void> {
-  const batch = uploadBatch(gpu, policy.decoder, pack([sample]));
-  const values = gpu.tensor("importance.values", [batch.M, 4]);
-  const dlogp = gpu.upload("importance.dlogp", new Float32Array(batch.M).fill(-1 / batch.M));
-  pass(gpu, policy, { batch, values }, { objective: { dlogp } });
-  gpu.release(values, dlogp);
-  releaseBatch(gpu, batch);
+  gpu.scope(() => {
+    const batch = uploadBatch(gpu, policy.decoder, pack([sample]));
+    const values = gpu.tensor("importance.values", [batch.M, 4]);
+    const dlogp = gpu.upload("importance.dlogp", new Float32Array(batch.M).fill(-1 / batch.M));
+    pass(gpu, policy, { batch, values }, { objective: { dlogp } });
+    gpu.release(values, dlogp);
+    releaseBatch(gpu, batch);
+  });
   await gpu.sync();
 }
 

@@ -34,25 +34,26 @@ export async function startingPoint(
   samples: Sample[],
 ): Promise<StartingPoint> {
   const { config } = model.decoder;
-  const given = await givenPartition(context, task, model.source);
   const continued = task.model.adapterFolder
     ? readTrainableAdapter(task.model.adapterFolder, model.source)
     : null;
-  if (continued) {
-    if (given) requireSameLayout(continued.layout, given.layout, task);
-    return { ...continued, active: given?.active ?? null, madePartition: false };
-  }
-  if (given) {
-    return { ...given, layout: loraLayout(config, given.settings), madePartition: false };
-  }
+  const given = await givenPartition(context, task, model.source, continued);
+  if (continued) return { ...continued, active: given?.active ?? null, madePartition: false };
+  if (given) return { ...given, madePartition: false };
   const { partition } = task.request;
   if (partition && typeof partition === "object") {
     const made = await makePartition(context, model, samples, partition);
     const folder = `${task.outputFolder}/partition`;
     const settings = { ...partition, model: task.model.baseId };
-    await storePartition(context.gpu, folder, made, settings, model.source);
     const { importance, regions, active } = made.partition;
-    context.gpu.release(importance.system1, importance.system2, regions);
+    try {
+      await storePartition(context.gpu, folder, made, settings, model.source);
+    } catch (error) {
+      context.gpu.release(active);
+      throw error;
+    } finally {
+      context.gpu.release(importance.system1, importance.system2, regions);
+    }
     return {
       ...fresh(partition.lora, made.layout, made.initial),
       active,
@@ -74,20 +75,24 @@ function fresh(
   return { settings: lora, layout, phi, residual, scale: loraScale(lora) };
 }
 
-/** A stored partition: its start, and its active elements on the GPU. */
+/** A stored partition: its start, and its active elements on the GPU; `continued` must have its layout. */
 async function givenPartition(
   { gpu, turns }: GpuContext,
-  { partition }: TrainTask,
+  task: TrainTask,
   source: ModelSource,
+  continued: AdapterFile | null,
 ): Promise<AdapterFile & { active: Tensor } | null> {
+  const { partition } = task;
   if (!partition) return null;
   const stored = await readPartition(partition.folder);
   requireBase(stored.report.base_digest, source, "partition", "partition");
+  if (continued) requireSameLayout(continued.layout, stored.layout, task);
   const lora = loraSettings.parse(stored.report.lora);
+  const start = fresh(lora, loraLayout(source.config, lora), stored.initial);
   const cut = await turns.take(() => cutStored(gpu, stored, stored.report));
-  const { active, ...rest } = cut;
-  gpu.release(rest.importance.system1, rest.importance.system2, rest.regions);
-  return { ...fresh(lora, stored.layout, stored.initial), active };
+  const { active, importance, regions } = cut;
+  gpu.release(importance.system1, importance.system2, regions);
+  return { ...start, active };
 }
 
 function requireSameLayout(adapter: LoraLayout, partition: LoraLayout, task: TrainTask): void {

@@ -14,7 +14,7 @@ import { answerAll, answerPrompts, meanLoss } from "../../train/evaluate.ts";
 import { checkGrader, grade } from "../../train/grade.ts";
 import { trainGrpo } from "../../train/grpo.ts";
 import { requireInactiveUnchanged } from "../../train/inactive.ts";
-import { createOptimizer } from "../../train/optimizer.ts";
+import { createOptimizer, type Optimizer } from "../../train/optimizer.ts";
 import type { PhaseContext, PhaseResult } from "../../train/phase.ts";
 import { trainSft } from "../../train/sft.ts";
 import { deriveSeed } from "../../seeds.ts";
@@ -54,17 +54,18 @@ export async function train(
     }
     requireMemory(await planTraining(context, { source, held: weightBytes(source) }, task, data));
     const start = await startingPoint(context, task, { source, decoder }, samples);
-    const adapter = uploadAdapter(gpu, start.layout, start.phi, {
-      scale: start.scale,
-      trainable: true,
-      residual: start.residual ?? undefined,
-    });
-    const training = { source, decoder, adapter, start, data, heldOut, validation };
+    let adapter: Adapter | null = null;
     try {
       await requireElements(gpu, start, task.request.phases);
+      adapter = uploadAdapter(gpu, start.layout, start.phi, {
+        scale: start.scale,
+        trainable: true,
+        residual: start.residual ?? undefined,
+      });
+      const training = { source, decoder, adapter, start, data, heldOut, validation };
       return await trainPhases(context, task, training);
     } finally {
-      releaseAdapter(gpu, adapter);
+      if (adapter) releaseAdapter(gpu, adapter);
       if (start.active) gpu.release(start.active);
     }
   }, modelUse(context));
@@ -200,31 +201,28 @@ async function trainPhase(
   const { gpu, turns } = context;
   const { kind, settings } = data;
   const active = await phaseElements(gpu, start, settings);
-  const optimizer = createOptimizer(
-    gpu,
-    { phi: adapter.phi, grad: adapter.grad! },
-    active,
-    settings,
-  );
-  const phase: PhaseContext = {
-    gpu,
-    decoder,
-    adapter,
-    optimizer,
-    seed: deriveSeed(task.request.seed, "phase", index),
-    turn: turns.take,
-    checkCancelled: context.checkCancelled,
-    onProgress: progressOf(context, kind, "steps"),
-    onMetrics: (step, values) => context.emit({ type: "metrics", phase: kind, step, values }),
-    onSample: (sample) => context.emit({ type: "sample", sample }),
-  };
+  let optimizer: Optimizer | null = null;
   try {
+    const trained = { phi: adapter.phi, grad: adapter.grad! };
+    optimizer = createOptimizer(gpu, trained, active, settings);
+    const phase: PhaseContext = {
+      gpu,
+      decoder,
+      adapter,
+      optimizer,
+      seed: deriveSeed(task.request.seed, "phase", index),
+      turn: turns.take,
+      checkCancelled: context.checkCancelled,
+      onProgress: progressOf(context, kind, "steps"),
+      onMetrics: (step, values) => context.emit({ type: "metrics", phase: kind, step, values }),
+      onSample: (sample) => context.emit({ type: "sample", sample }),
+    };
     const result = kind === "sft"
       ? await trainSft(phase, data.samples, settings)
       : await trainGrpo(phase, data.samples, source.tokenizer, settings);
     return { result, elements: active.count };
   } finally {
-    optimizer.release();
+    optimizer?.release();
     gpu.release(active.indices);
   }
 }
