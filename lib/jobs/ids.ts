@@ -1,9 +1,10 @@
-// Ids of files, jobs, partitions and adapters: a prefix and 26 characters of Crockford's base 32,
-// 10 for the time in milliseconds and 16 random ones, so that ids sort by the time they were made
-// (the ULID layout, lower case). An id from a request is checked before anything is looked up.
+// Ids of files, jobs, partitions and adapters: a prefix and a ULID in lower case, so that ids sort by the
+// millisecond they were made in; what must be in exact order is ordered by the store. An id from a
+// request is checked before anything is looked up.
 
-const digits = "0123456789abcdefghjkmnpqrstvwxyz";
-const pattern = /^(file|job|part|adapter)-[0-9a-hjkmnp-tv-z]{26}$/;
+import { ulid } from "ulid";
+
+const pattern = /^(file|job|part|adapter)-[0-7][0-9a-hjkmnp-tv-z]{25}$/;
 
 /** Names one HTTP request in answers and the log; never stored. */
 export function newRequestId(): string {
@@ -14,12 +15,7 @@ export type IdPrefix = "file" | "job" | "part" | "adapter";
 
 /** A new id, e.g. `job-01k3x…`. */
 export function newId(prefix: IdPrefix, nowMs = Date.now()): string {
-  let time = "";
-  for (let rest = nowMs, i = 0; i < 10; i++, rest = Math.floor(rest / 32)) {
-    time = digits[rest % 32] + time;
-  }
-  const random = crypto.getRandomValues(new Uint8Array(16));
-  return `${prefix}-${time}${Array.from(random, (byte) => digits[byte % 32]).join("")}`;
+  return `${prefix}-${ulid(nowMs).toLowerCase()}`;
 }
 
 /** Whether `text` is an id of ours with this prefix. */
