@@ -72,9 +72,10 @@ async function receive(deps: AppDeps, request: Request): Promise<FileRow> {
         upload = await deps.store.writeUpload(filename, part.chunks, maxBytes);
       } else if (part.name === "purpose") {
         purpose = await partText(part);
-      } else if (!part.name.startsWith("expires_after")) {
+      } else {
         throw new InvalidRequest(
-          `Cannot accept the field "${part.name}": an upload has "file" and "purpose".`,
+          `Cannot accept the field "${part.name}": an upload has "file" and "purpose", and stays ` +
+            "until it is deleted.",
           part.name,
           "unknown_field",
         );

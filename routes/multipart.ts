@@ -1,6 +1,9 @@
 // multipart/form-data as a stream (RFC 7578): a part's bytes are handed on as they arrive, so that a
 // file of any size passes through little memory. Nested multiparts and transfer encodings, which
 // browsers and HTTP clients do not send, are left out.
+// Not @fastify/busboy: it drops a part whose head is too long, unfinished or says no name, and what
+// follows a boundary with something behind it, and then ends as if the body were whole; an upload would
+// lack a field without a word. Here each of these is an error.
 
 import { InvalidRequest } from "../lib/errors.ts";
 
@@ -90,11 +93,13 @@ class Splitter {
   }
 }
 
-async function textUntil(splitter: Splitter, pattern: Uint8Array, max: number): Promise<string> {
+async function textUntil(splitter: Splitter, pattern: Uint8Array, what: string): Promise<string> {
   let bytes: Uint8Array = new Uint8Array();
   for await (const chunk of splitter.until(pattern)) {
     bytes = concat(bytes, chunk);
-    if (bytes.length > max) throw malformed(`a part's head is longer than ${max} bytes`);
+    if (bytes.length > maxHeaderBytes) {
+      throw malformed(`${what} is longer than ${maxHeaderBytes} bytes`);
+    }
   }
   return new TextDecoder().decode(bytes);
 }
@@ -120,13 +125,16 @@ export async function* readMultipart(
   try {
     // The first boundary may open the body; a line break before it makes it like the others.
     const splitter = new Splitter(reader, encode("\r\n"));
-    for await (const _preamble of splitter.until(delimiter));
+    await textUntil(splitter, delimiter, "what stands before its first boundary");
     for (let count = 0;; count++) {
       const after = new TextDecoder().decode(await splitter.take(2));
       if (after === "--") return;
       if (after !== "\r\n") throw malformed("a boundary is not followed by a line break");
       if (count === maxParts) throw malformed(`it has more than ${maxParts} parts`);
-      const head = await textUntil(splitter, encode("\r\n\r\n"), maxHeaderBytes);
+      const head = await textUntil(splitter, encode("\r\n\r\n"), "a part's head");
+      if (`\r\n${head}`.includes(`\r\n--${boundary}`)) {
+        throw malformed("a part's head does not end");
+      }
       const chunks = splitter.until(delimiter);
       yield { ...parseHead(head), chunks };
       for await (const _unread of chunks);

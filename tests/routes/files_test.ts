@@ -49,6 +49,13 @@ Deno.test("uploads that cannot be used are refused and leave nothing", async () 
     [{ file: new File(["x".repeat(11)], "long.jsonl") }, 413, "file"],
     [{ file: new File(["x"], "a.jsonl"), purpose: "a b" }, 400, "purpose"],
     [{ file: new File(["x"], "a.jsonl"), path: "/etc" }, 400, "path"],
+    [{ file: new File(["x"], "a.jsonl"), purpose: "x".repeat(1025) }, 400, "purpose"],
+    // Accepted and not done, it would leave a file where the client expects none.
+    [
+      { file: new File(["x"], "a.jsonl"), "expires_after[seconds]": "3600" },
+      400,
+      "expires_after[seconds]",
+    ],
   ];
   for (const [parts, status, param] of refusals) {
     const [found, body] = await upload(f, parts);
