@@ -1,8 +1,9 @@
 // Chat templates: Jinja as Transformers renders it (trim_blocks and lstrip_blocks on, special tokens,
-// raise_exception and strftime_now in scope; the template engine brings the latter two).
+// raise_exception and strftime_now in scope); jinja/interpreter.ts is the engine.
 
-import { Template } from "@huggingface/jinja";
 import { InvalidFile, InvalidRequest } from "../errors.ts";
+import { render } from "./jinja/interpreter.ts";
+import { parseTemplate } from "./jinja/syntax.ts";
 import { reason } from "./positioned_file.ts";
 
 export interface ChatMessage {
@@ -26,15 +27,15 @@ export function compileChatTemplate(
   specialTokens: Record<string, string>,
   where: string,
 ): ChatRenderer {
-  let template: Template;
+  let template: ReturnType<typeof parseTemplate>;
   try {
-    template = new Template(source);
+    template = parseTemplate(source);
   } catch (error) {
     throw new InvalidFile(`Cannot use the chat template of ${where}: ${reason(error)}`);
   }
   return (messages, addGenerationPrompt) => {
     try {
-      return template.render({
+      return render(template, {
         ...specialTokens,
         messages,
         tools: null,
