@@ -1,4 +1,11 @@
-// Server-sent events. The stream ends when its writer returns, the client leaves or the server stops.
+// Server-sent events, written by Hono's SSEStreamingApi. Around it: the stream ends when its writer
+// returns, the client leaves or the server stops. Not streamSSE: it knows nothing of a server that
+// stops, and sets headers of the connection, which are the server's.
+
+import { getLogger } from "@logtape/logtape";
+import { SSEStreamingApi } from "hono/streaming";
+
+const logger = getLogger(["lorapar", "http"]);
 
 export interface SseWriter {
   /** Writes one event; waits while the client is slow. */
@@ -15,30 +22,26 @@ export function sseResponse(
   shutdown: AbortSignal,
 ): Response {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
-  const writer = writable.getWriter();
+  const stream = new SSEStreamingApi(writable, readable);
   const gone = new AbortController();
-  const stop = () => gone.abort();
-  const encoder = new TextEncoder();
-  const send = async (text: string) => {
-    if (!gone.signal.aborted) await writer.write(encoder.encode(text)).catch(stop);
-  };
-  writer.closed.catch(stop);
+  stream.onAbort(() => gone.abort());
+  const stop = () => stream.abort();
   shutdown.addEventListener("abort", stop);
   if (shutdown.aborted) stop();
   const sse: SseWriter = {
-    event: (data, { id, event } = {}) =>
-      send(
-        (id === undefined ? "" : `id: ${id}\n`) + (event === undefined ? "" : `event: ${event}\n`) +
-          `data: ${data}\n\n`,
-      ),
-    comment: (text) => send(`: ${text}\n\n`),
+    event: (data, { id, event } = {}) => stream.writeSSE({ data, event, id: id?.toString() }),
+    comment: async (text) => {
+      await stream.write(`: ${text}\n\n`);
+    },
     signal: gone.signal,
   };
-  write(sse).catch(() => {}).finally(() => {
-    shutdown.removeEventListener("abort", stop);
-    writer.close().catch(() => {});
-  });
-  return new Response(readable, {
+  write(sse)
+    .catch((error) => logger.error("An event stream broke off: {error}", { error }))
+    .finally(() => {
+      shutdown.removeEventListener("abort", stop);
+      return stream.close();
+    });
+  return new Response(stream.responseReadable, {
     headers: {
       "content-type": "text/event-stream; charset=utf-8",
       "cache-control": "no-cache",

@@ -11,7 +11,7 @@ interface Sent {
 }
 
 function parseSse(text: string): Sent[] {
-  return text.split("\n\n").filter((block) => block.startsWith("id:")).map((block) => {
+  return text.split("\n\n").filter((block) => block.startsWith("event:")).map((block) => {
     const fields = Object.fromEntries(
       block.split("\n").map((
         line,
