@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { NumericError } from "../../lib/errors.ts";
+import { linkTiny } from "../lib/jobs/fixture.ts";
 import { type AppFixture, appFixture, type Json } from "./fixture.ts";
 
 const wait = { prefer: "wait=10" };
@@ -171,8 +172,7 @@ Deno.test("train takes a partition by its id, of the same model only", async () 
   assertStrictEquals(second.result.partition, first.result.partition);
   const task = f.base.engine.tasks.at(-1)!;
   assert(task.kind === "train" && task.partition!.folder.endsWith("/partition"));
-  await Deno.mkdir(`${f.base.folder}/models/teacher-a`);
-  await Deno.writeTextFile(`${f.base.folder}/models/teacher-a/config.json`, "{}");
+  await linkTiny(`${f.base.folder}/models/teacher-a`);
   const file = await f.base.upload("{}\n");
   const body = { model: "lorapar-teacher-a", file, partition: first.result.partition };
   assertEquals((await refusal(f, "/v1/train", body)).slice(0, 2), [400, "partition"]);
@@ -243,4 +243,34 @@ Deno.test("models: listed in OpenAI's shape, retrieved with details", async () =
   const [status, { error }] = await f.get("/v1/models/gpt-4");
   assertEquals([status, error.code], [404, "model_not_found"]);
   assert(error.message.includes("lorapar-tiny"));
+});
+
+Deno.test("models that cannot be used are listed as such, and refused with the reason", async () => {
+  const models = await Deno.makeTempDir();
+  try {
+    await Deno.writeTextFile(`${models}/damaged.gguf`, "x");
+    await using f = await appFixture({ models });
+    const [, list] = await f.get("/v1/models");
+    const { data } = list;
+    assertEquals(
+      data.map(({ id, usable, reason }: Json) => [id, usable, reason === null]),
+      [["lorapar-tiny", true, true], ["damaged", false, false]],
+    );
+    const [status, model] = await f.get("/v1/models/damaged");
+    assertEquals([status, model], [200, { ...data[1], details: {} }]);
+    const file = await f.base.upload("{}\n");
+    const asked: [string, unknown][] = [
+      ["/v1/chat/completions", { messages: [{ role: "user", content: "Hi" }] }],
+      ["/v1/train", { file }],
+      ["/v1/partition", { file }],
+      ["/v1/evaluate", { file, grader: { type: "string_check" } }],
+    ];
+    for (const [path, body] of asked) {
+      const [status, { error }] = await f.post(path, { ...body as object, model: "damaged" });
+      assertEquals([status, error.code, error.param], [422, "model_unusable", "model"], path);
+      assert(error.message.endsWith(data[1].reason), error.message);
+    }
+  } finally {
+    await Deno.remove(models, { recursive: true });
+  }
 });

@@ -1,5 +1,6 @@
 // A store, models and a queue with a fake engine in a temporary folder, closed when disposed of.
 
+import { fileURLToPath } from "node:url";
 import { Models } from "../../../lib/jobs/models.ts";
 import type { PlanDeps } from "../../../lib/jobs/plan.ts";
 import { Queue } from "../../../lib/jobs/queue.ts";
@@ -18,14 +19,22 @@ export interface Fixture extends PlanDeps, AsyncDisposable {
   upload(text: string, filename?: string): Promise<string>;
 }
 
+/** Makes a folder with the embedded model's files. */
+export async function linkTiny(folder: string): Promise<void> {
+  const source = fileURLToPath(new URL("../../../models/tiny", import.meta.url));
+  await Deno.mkdir(folder, { recursive: true });
+  for await (const { name } of Deno.readDir(source)) {
+    await Deno.symlink(`${source}/${name}`, `${folder}/${name}`);
+  }
+}
+
 /** One embedded model, `lorapar-tiny`, and whatever `config` asks for. */
 export async function fixture(
   config: Record<string, unknown> = {},
   behave?: Behaviour,
 ): Promise<Fixture> {
   const folder = await Deno.makeTempDir();
-  await Deno.mkdir(`${folder}/models/tiny`, { recursive: true });
-  await Deno.writeTextFile(`${folder}/models/tiny/config.json`, "{}");
+  await linkTiny(`${folder}/models/tiny`);
   const whole = serverConfig.parse({ data: `${folder}/data`, ...config });
   whole.limits.progress_interval_ms = 0;
   const store = new Store(whole.data);
