@@ -136,14 +136,7 @@ export function adaptersRoutes(deps: AppDeps) {
     })
     .openapi(deleteRoute, async (c) => {
       const row = find(c.req.valid("param").id);
-      const user = queue.userOf(row.model);
-      if (user) {
-        throw new InvalidRequest(
-          `Cannot delete ${row.id}: ${user} needs its model. Cancel that job or let it end.`,
-          null,
-          "conflict",
-        );
-      }
+      queue.refuseInUse(row.id);
       await store.removeAdapter(row);
       return c.json({ id: row.id, object: "adapter", deleted: true as const }, 200);
     });

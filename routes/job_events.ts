@@ -37,14 +37,16 @@ async function follow(deps: AppDeps, jobId: string, after: number, sse: SseWrite
     // Subscribed before the rows are read, so that nothing falls between.
     const [next, stop] = nextEvent(deps, jobId, sse.signal);
     try {
-      const ended = hasEnded(deps.store.job(jobId)!);
+      const job = deps.store.job(jobId);
+      // Deleted while its reader was slow.
+      if (!job) return;
       const rows = deps.store.events(jobId, last, batch);
       for (const { number, type, data } of rows) {
         await sse.event(JSON.stringify(data), { id: number, event: type });
         last = number;
       }
       if (rows.length === batch) continue;
-      if (ended) return;
+      if (hasEnded(job)) return;
       if (rows.length > 0) continue;
       if (await next === "silence") await sse.comment("heartbeat");
     } finally {

@@ -1,13 +1,15 @@
-// /v1/jobs: what was asked, how far it is, what came of it; cancel. Pause and resume answer 409
+// /v1/jobs: what was asked, how far it is, what came of it; cancel, delete. Pause and resume answer 409
 // until training can be resumed exactly.
 
 import { z } from "@hono/zod-openapi";
 import { InvalidRequest } from "../lib/errors.ts";
 import { isId } from "../lib/jobs/ids.ts";
+import { hasEnded } from "../lib/jobs/queue.ts";
 import { jobKinds, jobStatuses } from "../lib/jobs/rows.ts";
 import type { AppDeps } from "./deps.ts";
 import { refuseMissing } from "./errors.ts";
 import {
+  deletedSchema,
   idParam,
   jobObject,
   jobSchema,
@@ -59,6 +61,19 @@ const cancelRoute = route({
   responses: { 200: json(jobSchema, "The job.") },
 });
 
+const deleteRoute = route({
+  method: "delete",
+  path: "/v1/jobs/{id}",
+  operationId: "deleteJob",
+  tags: ["jobs"],
+  summary: "Delete a job that has ended, with its events, metrics and samples",
+  description:
+    "Files, partitions and adapters that the job made have ids of their own and stay; their " +
+    "`job` is null from then on. A job that waits or runs is answered 409: cancel it first.",
+  request: { params: idParam },
+  responses: { 200: json(deletedSchema, "It is gone.") },
+});
+
 const stepRoute = (step: "pause" | "resume") =>
   route({
     method: "post",
@@ -100,6 +115,19 @@ export function jobsRoutes(deps: AppDeps) {
     .openapi(cancelRoute, (c) => {
       const job = findJob(deps, c.req.valid("param").id);
       return c.json(jobObject(queue.cancel(job)), 200);
+    })
+    .openapi(deleteRoute, async (c) => {
+      const job = findJob(deps, c.req.valid("param").id);
+      if (!hasEnded(job)) {
+        throw new InvalidRequest(
+          `Cannot delete ${job.id} (${job.status}): cancel it with POST /v1/jobs/${job.id}/cancel, ` +
+            "and delete it when it has ended.",
+          null,
+          "conflict",
+        );
+      }
+      await store.removeJob(job);
+      return c.json({ id: job.id, object: "job", deleted: true as const }, 200);
     })
     .openapi(stepRoute("pause"), (c) => refuseStep("pause", c.req.valid("param").id))
     .openapi(stepRoute("resume"), (c) => refuseStep("resume", c.req.valid("param").id))

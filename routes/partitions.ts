@@ -12,6 +12,7 @@ import { downloadFile } from "./download.ts";
 import { refuseMissing } from "./errors.ts";
 import { answerJob, jobResponses, preferHeader } from "./job_answer.ts";
 import {
+  deletedSchema,
   exampleIds,
   idParam,
   json,
@@ -118,6 +119,20 @@ const downloadRoute = route({
   },
 });
 
+const deleteRoute = route({
+  method: "delete",
+  path: "/v1/partitions/{id}",
+  operationId: "deletePartition",
+  tags: ["partitions"],
+  summary: "Delete a partition and its importance",
+  description:
+    "What was made from it stays: the `partition` of adapters and the `source` of other " +
+    "partitions that named it are null from then on. While a job that waits or runs needs it, the answer " +
+    "is 409.",
+  request: { params: idParam },
+  responses: { 200: json(deletedSchema, "It is gone.") },
+});
+
 const scatterSchema = z.object({
   object: z.literal("partition.scatter"),
   partition: z.string(),
@@ -130,7 +145,7 @@ const scatterSchema = z.object({
 });
 
 export function partitionsRoutes(deps: AppDeps) {
-  const { store, config } = deps;
+  const { store, queue, config } = deps;
   const find = (id: string) =>
     (isId("part", id) && store.partition(id)) || refuseMissing("partition", id);
   const scatterRoute = route({
@@ -170,6 +185,12 @@ export function partitionsRoutes(deps: AppDeps) {
         "content-type": "application/octet-stream",
         "content-disposition": `attachment; filename="${row.id}.safetensors"`,
       });
+    })
+    .openapi(deleteRoute, async (c) => {
+      const row = find(c.req.valid("param").id);
+      queue.refuseInUse(row.id);
+      await store.removePartition(row);
+      return c.json({ id: row.id, object: "partition", deleted: true as const }, 200);
     })
     .openapi(scatterRoute, async (c) => {
       const row = find(c.req.valid("param").id);

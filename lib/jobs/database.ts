@@ -44,8 +44,6 @@ export function equal(columns: Record<string, SQLInputValue | undefined>): Condi
 
 export class Database {
   readonly #db: DatabaseSync;
-  /** Whether this start made the file. */
-  readonly isNew: boolean;
 
   /**
    * Opens or makes lorapar.sqlite in `folder` and keeps it locked until `close`.
@@ -59,7 +57,7 @@ export class Database {
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;" +
           "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; COMMIT;",
       );
-      this.isNew = migrate(this.#db) === 0;
+      migrate(this.#db);
     } catch (error) {
       this.#db.close();
       if (!(error instanceof Error && /locked/.test(error.message))) throw error;

@@ -13,7 +13,7 @@ import type {
   TrainTask,
 } from "../engine/messages.ts";
 import { readSamples } from "../data/dataset.ts";
-import { InvalidRequest } from "../errors.ts";
+import { InvalidFile, InvalidRequest } from "../errors.ts";
 import {
   type ClassifySettings,
   type LoraSettings,
@@ -28,7 +28,7 @@ import { compilePattern } from "../train/pattern.ts";
 import type { EvaluateSettings, RewardSettings, TrainSettings } from "../train/settings.ts";
 import { keyVariable, type ServerConfig } from "./config.ts";
 import { isId } from "./ids.ts";
-import type { Models } from "./models.ts";
+import type { KnownModel, Models } from "./models.ts";
 import type { PartitionRow } from "./rows.ts";
 import type { Store } from "./store.ts";
 
@@ -44,13 +44,14 @@ export interface PlanDeps {
 export interface Plan<T extends Task = Task> {
   /** With every default filled in; what the job shows. */
   request: T extends { request: infer R } ? R : never;
-  /** Ids of files, partitions and models that must stay while the job waits and runs. */
+  /** Ids of files, partitions and adapters that must stay while the job waits and runs. */
   uses: string[];
   /** The name a training gives its model, when the request chose one; no two jobs may wait for it. */
   modelName?: string;
   task(outputFolder: string): T;
 }
 
+/** @throws {InvalidRequest} when there is none, {InvalidFile} when its upload was found unreadable. */
 function fileReference(store: Store, id: string, param: string): FileReference {
   const row = isId("file", id) ? store.file(id) : null;
   if (!row) {
@@ -60,6 +61,7 @@ function fileReference(store: Store, id: string, param: string): FileReference {
       "file_not_found",
     );
   }
+  if (row.status === "error") throw new InvalidFile(row.status_details!, param);
   return { id, path: store.resolve(row.path), filename: row.filename };
 }
 
@@ -105,10 +107,11 @@ function checkRewards(rewards: RewardSettings[], param: string): void {
   });
 }
 
-/** Local models and keys of the teachers, by the teachers' names. */
+/** Local models and keys of the teachers, by the teachers' names, and ids of adapters among them. */
 async function teacherAccess(deps: PlanDeps, teachers: TeacherSettings[], param: string) {
   const localTeachers = new Map<string, ModelReference>();
   const apiKeys = new Map<string, string>();
+  const adapters: string[] = [];
   const { teacher_hosts: allowedHosts } = deps.config;
   for (const [index, { name, model, base_url }] of teachers.entries()) {
     const here = `${param}[${index}]`;
@@ -119,14 +122,16 @@ async function teacherAccess(deps: PlanDeps, teachers: TeacherSettings[], param:
       );
     }
     if (base_url === undefined) {
-      localTeachers.set(name, (await deps.models.get(model, `${here}.model`)).reference);
+      const local = await deps.models.get(model, `${here}.model`);
+      localTeachers.set(name, local.reference);
+      adapters.push(...adapterOf(local));
     } else {
       const url = teacherAddress(base_url, allowedHosts, `${here}.base_url`);
       const key = keyOf(deps, url, `${here}.base_url`);
       if (key !== null) apiKeys.set(name, key);
     }
   }
-  return { localTeachers, apiKeys, allowedHosts };
+  return { access: { localTeachers, apiKeys, allowedHosts }, adapters };
 }
 
 /** The key of a teacher's server; null when the configuration names none for it. */
@@ -143,8 +148,9 @@ function keyOf({ config, readKey }: PlanDeps, url: URL, param: string): string |
   );
 }
 
-function localIds(localTeachers: Map<string, ModelReference>): string[] {
-  return [...localTeachers.values()].map((model) => model.id);
+/** The adapter that must stay while a model is used, if it has one. */
+function adapterOf({ adapter }: KnownModel): string[] {
+  return adapter === null ? [] : [adapter];
 }
 
 /** @throws {InvalidRequest} for unknown ids and settings that exclude each other, as every plan. */
@@ -160,7 +166,7 @@ export async function planClassify(
       request.file === undefined ? "file" : "samples",
     );
   }
-  const access = await teacherAccess(deps, request.teachers, "teachers");
+  const { access, adapters } = await teacherAccess(deps, request.teachers, "teachers");
   // A record that is no sample is better refused now, by its place, than by the job.
   if (request.samples) readSamples(request.samples);
   const stored = request.samples ? await storeSamples(deps, request.samples) : request.file!;
@@ -169,7 +175,7 @@ export async function planClassify(
   const file = fileReference(deps.store, stored, "file");
   return {
     request: whole,
-    uses: [stored, ...localIds(access.localTeachers)],
+    uses: [stored, ...adapters],
     task: (outputFolder) => ({ kind: "classify", request: whole, file, ...access, outputFolder }),
   };
 }
@@ -279,7 +285,8 @@ export async function planTrain(
   asked: TrainSettings,
   dryRun = false,
 ): Promise<Plan<TrainTask>> {
-  const { kind, reference: model } = await deps.models.get(asked.model);
+  const known = await deps.models.get(asked.model);
+  const { kind, reference: model } = known;
   if (kind === "trained") checkContinued(asked);
   const request = kind === "trained" ? asked : withPartition(asked);
   checkTrain(request);
@@ -299,7 +306,11 @@ export async function planTrain(
       "conflict",
     );
   }
-  const access = await teacherAccess(deps, request.classify?.teachers ?? [], "classify.teachers");
+  const { access, adapters } = await teacherAccess(
+    deps,
+    request.classify?.teachers ?? [],
+    "classify.teachers",
+  );
   const files = {
     file: fileReference(deps.store, request.file, "file"),
     validationFile: request.validation_file === undefined
@@ -314,11 +325,11 @@ export async function planTrain(
     modelName,
     uses: [
       request.file,
-      model.id,
+      ...adapterOf(known),
       ...[request.validation_file, request.evaluate?.file, id].filter((used) =>
         typeof used === "string"
       ),
-      ...localIds(access.localTeachers),
+      ...adapters,
     ],
     task: (outputFolder) => ({
       kind: "train",
@@ -343,11 +354,17 @@ export async function planEvaluate(
   }
   if (request.grader?.type === "regex") compilePattern(request.grader.pattern, "grader.pattern");
   if (request.rewards) checkRewards(request.rewards, "rewards");
-  const { reference: model } = await deps.models.get(request.model);
+  const known = await deps.models.get(request.model);
   const file = fileReference(deps.store, request.file, "file");
   return {
     request,
-    uses: [request.file, model.id],
-    task: (outputFolder) => ({ kind: "evaluate", request, model, file, outputFolder }),
+    uses: [request.file, ...adapterOf(known)],
+    task: (outputFolder) => ({
+      kind: "evaluate",
+      request,
+      model: known.reference,
+      file,
+      outputFolder,
+    }),
   };
 }

@@ -11,12 +11,13 @@ import { Cancelled, InvalidRequest, storageFailure } from "../errors.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Task, TaskEvent } from "../engine/messages.ts";
 import { emptyFolder, removeIfThere, syncTree } from "./disk.ts";
-import { newId } from "./ids.ts";
+import { retryMs } from "./held.ts";
+import { isId, newId } from "./ids.ts";
 import type { Plan } from "./plan.ts";
 import { recorder } from "./recorder.ts";
 import { registerResult } from "./results.ts";
 import type { ErrorObject, JobKind, JobRow } from "./rows.ts";
-import { interruptedError, retryMs, type Store } from "./store.ts";
+import { interruptedError, type Store } from "./store.ts";
 
 const logger = getLogger(["lorapar", "jobs"]);
 
@@ -93,7 +94,8 @@ export class Queue {
 
   /**
    * Stores a planned request as a job; it starts when those before it have ended.
-   * @throws {InvalidRequest} when the queue is full, or another job waits for the same model name.
+   * @throws {InvalidRequest} when the queue is full, another job waits for the same model name, or
+   * something it needs is gone.
    */
   submit(plan: Plan): JobRow {
     if (this.#closing) {
@@ -115,11 +117,27 @@ export class Queue {
         "conflict",
       );
     }
+    this.#refuseGone(plan);
     const id = newId("job");
     const waiting = this.#waitingJob(id, plan);
     const job = this.store.addJob(id, waiting.task.kind, plan.request);
     this.#push(waiting);
     return this.store.job(id) ?? job;
+  }
+
+  /** What was deleted while the request was planned is missed here, as nothing is awaited any more. */
+  #refuseGone({ uses }: Plan): void {
+    const { store } = this;
+    const isGone = (id: string) =>
+      isId("file", id) && !store.file(id) || isId("part", id) && !store.partition(id) ||
+      isId("adapter", id) && !store.adapter(id);
+    const gone = uses.find(isGone);
+    if (gone === undefined) return;
+    throw new InvalidRequest(
+      `Cannot queue the job: ${gone} was deleted while the request was read.`,
+      null,
+      "conflict",
+    );
   }
 
   /** Takes up a job that an earlier run of the server left queued; its row is there already. */
@@ -141,9 +159,20 @@ export class Queue {
     return this.#running ? [this.#running, ...this.#waiting] : this.#waiting;
   }
 
-  /** The job that needs this file, partition or model, waiting or running; null when none does. */
+  /** The job that needs this file, partition or adapter, waiting or running; null when none does. */
   userOf(id: string): string | null {
     return this.#active().find((job) => job.plan.uses.includes(id))?.id ?? null;
+  }
+
+  /** @throws {InvalidRequest} code "conflict" while a job that waits or runs needs what is to be deleted. */
+  refuseInUse(id: string): void {
+    const user = this.userOf(id);
+    if (!user) return;
+    throw new InvalidRequest(
+      `Cannot delete ${id}: ${user} needs it. Cancel that job or let it end.`,
+      null,
+      "conflict",
+    );
   }
 
   async #drain(): Promise<void> {

@@ -3,6 +3,10 @@
 
 import type { TrainResult } from "../engine/messages.ts";
 
+/** Stored and not looked at yet; readable as a data set; or not, and status_details says why. */
+export const fileStatuses = ["uploaded", "processed", "error"] as const;
+export type FileStatus = typeof fileStatuses[number];
+
 export interface FileRow {
   id: string;
   bytes: number;
@@ -11,6 +15,8 @@ export interface FileRow {
   filename: string;
   purpose: string;
   path: string;
+  status: FileStatus;
+  status_details: string | null;
 }
 
 export const jobKinds = ["classify", "partition", "train", "evaluate"] as const;

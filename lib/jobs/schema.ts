@@ -1,5 +1,6 @@
 // The tables of the store, as numbered steps; `PRAGMA user_version` counts the steps taken.
-// Paths are relative to the data folder, times are Unix seconds, JSON columns hold JSON text.
+// Paths are relative to the data folder, times are Unix seconds unless their name says otherwise, JSON
+// columns hold JSON text.
 
 import type { DatabaseSync } from "node:sqlite";
 
@@ -63,14 +64,24 @@ const steps = [
     phases TEXT NOT NULL
   ) STRICT;
   `,
+  // Files that were there before say "processed", as they did; a store that has rows is as old as any.
+  `
+  ALTER TABLE files ADD COLUMN status TEXT NOT NULL DEFAULT 'processed'
+    CHECK (status IN ('uploaded', 'processed', 'error'));
+  ALTER TABLE files ADD COLUMN status_details TEXT;
+
+  CREATE TABLE store (made_at_ms INTEGER NOT NULL) STRICT;
+  INSERT INTO store SELECT CASE
+    WHEN EXISTS (SELECT * FROM files) OR EXISTS (SELECT * FROM jobs) THEN 0
+    ELSE CAST(1000 * unixepoch('subsec') AS INTEGER) END;
+  `,
 ];
 
 /**
- * Brings the tables to the newest version, in one transaction a step, and answers the version found;
- * 0 is a new file's.
+ * Brings the tables to the newest version, in one transaction a step.
  * @throws {Error} when a newer program wrote the store.
  */
-export function migrate(db: DatabaseSync): number {
+export function migrate(db: DatabaseSync): void {
   const { user_version: found } = db.prepare("PRAGMA user_version").get() as {
     user_version: number;
   };
@@ -83,5 +94,4 @@ export function migrate(db: DatabaseSync): number {
   for (let version = found; version < steps.length; version++) {
     db.exec(`BEGIN IMMEDIATE; ${steps[version]} PRAGMA user_version = ${version + 1}; COMMIT;`);
   }
-  return found;
 }

@@ -28,8 +28,10 @@ export async function rethreshold(
     const report = await engine.run(task, undefined, signal);
     await syncTree(task.outputFolder);
     const { model } = source;
+    // It may have been deleted meanwhile.
+    const sourceId = store.partition(source.id) && source.id;
     return store.durably(() =>
-      registerPartition(store, { jobId: null, sourceId: source.id, model, folder, report }, id)
+      registerPartition(store, { jobId: null, sourceId, model, folder, report }, id)
     );
   } catch (error) {
     await removeIfThere(task.outputFolder);

@@ -19,18 +19,16 @@ import type {
   EventRow,
   EventType,
   FileRow,
+  FileStatus,
   JobChange,
   JobRow,
   Page,
   PageQuery,
   PartitionRow,
 } from "./rows.ts";
-import { sweep, sweptFolders } from "./sweep.ts";
+import { sweep, sweptFolders, unnamedIn } from "./sweep.ts";
 
 const logger = getLogger(["lorapar", "jobs"]);
-
-/** Time between two tries to write what is held. */
-export const retryMs = 1000;
 
 /** Seconds since 1970, whole. */
 export function nowSeconds(): number {
@@ -53,8 +51,9 @@ function statusEvent(status: JobRow["status"], error: ErrorObject | null = null)
 /** The store in one data folder; one process at a time may hold it. */
 export class Store {
   readonly #db: Database;
-  readonly #held = new HeldWrites();
-  #retry: ReturnType<typeof setTimeout> | undefined;
+  readonly #held = new HeldWrites((id, change, events) =>
+    this.durably(() => this.#writeJob(id, change, events))
+  );
 
   /**
    * Opens or makes the store, removes what nothing names, and marks jobs that a stop cut off as failed.
@@ -66,8 +65,8 @@ export class Store {
       Deno.mkdirSync(`${folder}/${name}`, { recursive: true, mode: 0o700 });
     }
     this.#db = new Database(folder);
-    // Beside a new file of rows, what is there belongs to one that was taken away: it is left alone.
-    if (!this.#db.isNew) sweep(folder, this.#namedPaths());
+    const made = this.#db.get<{ made_at_ms: number }>("SELECT made_at_ms FROM store")!;
+    sweep(folder, this.#namedPaths(), made.made_at_ms);
     const cut = this.#db.all<{ id: string }>(
       "SELECT id FROM jobs WHERE status IN ('running', 'paused')",
     );
@@ -75,8 +74,8 @@ export class Store {
   }
 
   close(): void {
-    this.#writeHeld();
-    clearTimeout(this.#retry);
+    this.#held.flush();
+    this.#held.close();
     this.#db.close();
   }
 
@@ -137,9 +136,12 @@ export class Store {
     await removeIfThere(this.resolve(path));
   }
 
-  /** Adds the row of a file that is on disk already. */
-  addFile(file: Pick<FileRow, "id" | "bytes" | "filename" | "path" | "purpose">): FileRow {
-    const row: FileRow = { ...file, created_at: nowSeconds() };
+  /** Adds the row of a file that is on disk already; an upload that is to be looked at is "uploaded". */
+  addFile(
+    file: Pick<FileRow, "id" | "bytes" | "filename" | "path" | "purpose">,
+    status: FileStatus = "processed",
+  ): FileRow {
+    const row: FileRow = { ...file, created_at: nowSeconds(), status, status_details: null };
     this.durably(() => this.#db.insert("files", row));
     return row;
   }
@@ -155,9 +157,16 @@ export class Store {
       filename: name,
       purpose,
       path,
+      status: "processed",
+      status_details: null,
     };
     this.#db.insert("files", row);
     return row;
+  }
+
+  /** Notes what a look at an upload found. */
+  setFileStatus(id: string, status: FileStatus, details: string | null): void {
+    this.durably(() => this.#db.update("files", id, { status, status_details: details }));
   }
 
   file(id: string): FileRow | null {
@@ -229,7 +238,8 @@ export class Store {
    */
   succeedJob(id: string, register: () => unknown): void {
     this.durably(() => {
-      this.#writeHeldOf(id);
+      const held = this.#held.pending(id);
+      if (held) this.#writeJob(id, ...held);
       const result = register();
       const change: JobChange = { status: "succeeded", finished_at: nowSeconds(), result };
       this.#writeJob(id, change, [statusEvent("succeeded")]);
@@ -261,34 +271,6 @@ export class Store {
       }
     }
     this.#held.add(id, change, events, this.#lastNumber(id), nowSeconds());
-    this.#retry ??= setTimeout(() => this.#writeHeld(), retryMs);
-  }
-
-  #writeHeld(): void {
-    clearTimeout(this.#retry);
-    this.#retry = undefined;
-    try {
-      for (const id of this.#held.ids) {
-        this.#db.transaction(() => this.#writeHeldOf(id), true);
-        this.#held.delete(id);
-        logger.info("The state of {id} is written", { id });
-      }
-    } catch {
-      this.#retry = setTimeout(() => this.#writeHeld(), retryMs);
-    }
-  }
-
-  #writeHeldOf(id: string): void {
-    const held = this.#held.get(id);
-    if (!held) return;
-    const lost: NewEvent = {
-      type: "log",
-      data: {
-        level: "warning",
-        message: `${held.dropped} events of this job are not kept: the disk was full for too long.`,
-      },
-    };
-    this.#writeJob(id, held.change, held.dropped > 0 ? [...held.events, lost] : held.events);
   }
 
   /** Changes a job's columns and appends events, numbered from 1 in each job. */
@@ -319,6 +301,30 @@ export class Store {
     return [...rows, ...held].slice(0, limit);
   }
 
+  /**
+   * Removes a job that has ended: its row, events and whatever in its folder nothing else names. Files,
+   * partitions and adapters that it made have ids of their own and stay, without a job.
+   */
+  async removeJob({ id }: JobRow): Promise<void> {
+    this.durably(() => {
+      for (const table of ["partitions", "adapters"]) {
+        this.#db.run(`UPDATE ${table} SET job_id = NULL WHERE job_id = ?`, id);
+      }
+      this.#db.run("DELETE FROM events WHERE job_id = ?", id);
+      this.#db.run("DELETE FROM jobs WHERE id = ?", id);
+    });
+    this.#held.delete(id);
+    await this.#removeUnnamed(`jobs/${id}`);
+  }
+
+  /** Removes what no row names in a folder, and the folder if that is all. */
+  async #removeUnnamed(folder: string): Promise<void> {
+    const named = this.#namedPaths();
+    for (const path of unnamedIn(this.folder, folder, named)) {
+      await removeIfThere(this.resolve(path));
+    }
+  }
+
   // Partitions and adapters
 
   /** Call it inside `durably`. */
@@ -334,6 +340,16 @@ export class Store {
 
   partitions(query: PageQuery): Page<PartitionRow> {
     return this.#db.page("partitions", query);
+  }
+
+  /** Removes the row, then the folder; what was made from it stays, and names it no more. */
+  async removePartition(row: PartitionRow): Promise<void> {
+    this.durably(() => {
+      this.#db.run("UPDATE partitions SET source_id = NULL WHERE source_id = ?", row.id);
+      this.#db.run("UPDATE adapters SET partition_id = NULL WHERE partition_id = ?", row.id);
+      this.#db.run("DELETE FROM partitions WHERE id = ?", row.id);
+    });
+    await removeIfThere(this.resolve(row.folder));
   }
 
   /** Call it inside `durably`. */

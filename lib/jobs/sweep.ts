@@ -1,10 +1,12 @@
 // What a crash leaves behind: uploads cut off or without a row, folders of dry runs, partitions and
 // adapters whose row is gone, and what a job that did not succeed wrote. Removed at start, before
-// anything runs. Only entries named as this program names them are looked at, so that a data folder
-// with other things in it keeps them, and nothing that a row names is ever removed. Links are not followed.
+// anything runs. Nothing that a row names is ever removed. Only entries named as this program names them
+// are looked at, so that a data folder with other things in it keeps them, and only those made since the
+// store was, so that outputs outlive a lorapar.sqlite that was taken away. Links are not followed.
 
 import { getLogger } from "@logtape/logtape";
 import { dirname } from "node:path";
+import { decodeTime } from "ulid";
 import { isId } from "./ids.ts";
 
 const logger = getLogger(["lorapar", "jobs"]);
@@ -12,10 +14,11 @@ const logger = getLogger(["lorapar", "jobs"]);
 /** The folders that are swept, relative to the data folder. */
 export const sweptFolders = ["uploads", "jobs", "partitions"];
 
-/** Whether an entry of a swept folder is named by an id of ours, `file-….jsonl.part` included. */
-function isOurs(name: string): boolean {
+/** When an entry of a swept folder was made, by its id, as in `file-….jsonl.part`; null if it has none. */
+function madeAtMs(name: string): number | null {
   const id = /^[^.]*/.exec(name)![0];
-  return isId("file", id) || isId("job", id) || isId("part", id);
+  if (!isId("file", id) && !isId("job", id) && !isId("part", id)) return null;
+  return decodeTime(id.slice(id.indexOf("-") + 1).toUpperCase());
 }
 
 /** The paths and every folder above them. */
@@ -27,27 +30,39 @@ function withFoldersAbove(paths: Iterable<string>): Set<string> {
   return above;
 }
 
-/** Paths below `folder` that are not in `named`, nor on the way to it; all relative to `root`. */
-export function unnamedIn(
-  root: string,
-  folder: string,
-  named: ReadonlySet<string>,
-  isCandidate: (name: string) => boolean = () => true,
-): string[] {
-  const above = withFoldersAbove(named);
-  const look = (folder: string, isCandidate: (name: string) => boolean): string[] =>
-    [...Deno.readDirSync(`${root}/${folder}`)].flatMap(({ name, isDirectory }) => {
-      const path = `${folder}/${name}`;
-      if (named.has(path) || !isCandidate(name)) return [];
-      return isDirectory && above.has(path) ? look(path, () => true) : [path];
-    });
-  return look(folder, isCandidate);
+/** What rows name, and the folders above that. */
+interface Kept {
+  named: ReadonlySet<string>;
+  above: ReadonlySet<string>;
 }
 
-/** Removes every upload and output under `root` that is not in `named`; a named folder stays whole. */
-export function sweep(root: string, named: ReadonlySet<string>): void {
+function unnamedAt(root: string, path: string, isFolder: boolean, kept: Kept): string[] {
+  if (kept.named.has(path)) return [];
+  if (!isFolder || !kept.above.has(path)) return [path];
+  return [...Deno.readDirSync(`${root}/${path}`)]
+    .flatMap((entry) => unnamedAt(root, `${path}/${entry.name}`, entry.isDirectory, kept));
+}
+
+/**
+ * The folder if nothing in `named` is it or lies in it, else what in it is neither; relative to `root`.
+ */
+export function unnamedIn(root: string, folder: string, named: ReadonlySet<string>): string[] {
+  return unnamedAt(root, folder, true, { named, above: withFoldersAbove(named) });
+}
+
+/**
+ * Removes every upload and output under `root` that is not in `named`; a named folder stays whole.
+ * What was made before `sinceMs` stays too.
+ */
+export function sweep(root: string, named: ReadonlySet<string>, sinceMs: number): void {
+  const kept = { named, above: withFoldersAbove(named) };
+  const unnamed = sweptFolders.flatMap((folder) =>
+    [...Deno.readDirSync(`${root}/${folder}`)]
+      .filter(({ name }) => (madeAtMs(name) ?? -1) >= sinceMs)
+      .flatMap(({ name, isDirectory }) => unnamedAt(root, `${folder}/${name}`, isDirectory, kept))
+  );
   let removed = 0;
-  for (const path of sweptFolders.flatMap((folder) => unnamedIn(root, folder, named, isOurs))) {
+  for (const path of unnamed) {
     try {
       Deno.removeSync(`${root}/${path}`, { recursive: true });
       removed++;

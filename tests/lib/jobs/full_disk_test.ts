@@ -172,7 +172,8 @@ Deno.test("a store on a full disk opens, and knows what a stop cut off", async (
 });
 
 Deno.test("held events have a bound; status is kept past it", () => {
-  const held = new HeldWrites(1000);
+  const written: Parameters<HeldWrites["write"]>[] = [];
+  const held = new HeldWrites((...one) => void written.push(one), 1000);
   for (let i = 0; i < 100; i++) held.add("job-1", {}, [{ type: "metrics", data: { i } }], 7, 0);
   held.add("job-1", { status: "failed" }, [{ type: "status", data: { status: "failed" } }], 7, 0);
   const { events, dropped, change } = held.get("job-1")!;
@@ -180,7 +181,13 @@ Deno.test("held events have a bound; status is kept past it", () => {
   assertStrictEquals(events.length + dropped, 101);
   assertEquals(events.map(({ number }) => number), events.map((_, i) => 8 + i));
   assertEquals([events.at(-1)!.type, change], ["status", { status: "failed" }]);
-  held.delete("job-1");
+  held.flush();
+  const [[id, , all]] = written as [Parameters<HeldWrites["write"]>];
+  assertEquals([id, all.length], ["job-1", events.length + 1]);
+  const { message } = all.at(-1)!.data as { message: string };
+  assert(message.startsWith(`${dropped} events of this job are not kept`));
+  // Its memory is free again.
   held.add("job-2", {}, [{ type: "metrics", data: {} }], 0, 0);
   assertStrictEquals(held.get("job-2")!.events.length, 1);
+  held.close();
 });
