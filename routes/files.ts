@@ -1,10 +1,12 @@
 // /v1/files: data sets come in as multipart uploads, streamed to disk, and what jobs wrote goes out.
-// The ending of the name tells the format; records are read by the job that uses the file.
+// The ending of the name tells the format. An upload is looked at once it is stored; one that cannot be
+// read is kept with the reason, as OpenAI does, and jobs that name it are refused.
 
 import { z } from "@hono/zod-openapi";
 import { InvalidRequest } from "../lib/errors.ts";
 import { isId } from "../lib/jobs/ids.ts";
-import type { FileRow } from "../lib/jobs/rows.ts";
+import { Inspector } from "../lib/jobs/inspect.ts";
+import { type FileRow, fileStatuses } from "../lib/jobs/rows.ts";
 import type { AppDeps } from "./deps.ts";
 import { downloadFile } from "./download.ts";
 import { refuseMissing } from "./errors.ts";
@@ -34,11 +36,15 @@ export const fileSchema = z.object({
   created_at: z.number().int(),
   filename: z.string(),
   purpose: z.string(),
-  status: z.literal("processed"),
+  status: z.enum(fileStatuses).describe(
+    "uploaded: stored, and not looked at yet. processed: it can be read as a data set. error: it " +
+      "cannot, and a job that names it is refused.",
+  ),
+  status_details: z.string().nullable().describe("Why a file of the status error cannot be read."),
 }).openapi("File");
 
 function fileObject({ path: _, ...row }: FileRow): z.infer<typeof fileSchema> {
-  return { ...row, object: "file", status: "processed" };
+  return { ...row, object: "file" };
 }
 
 /** The last part of a name a client gave, with a known ending; it is shown, never opened. */
@@ -91,7 +97,7 @@ async function receive(deps: AppDeps, request: Request): Promise<FileRow> {
         "purpose",
       );
     }
-    return deps.store.addFile({ ...upload, purpose });
+    return deps.store.addFile({ ...upload, purpose }, "uploaded");
   } catch (error) {
     if (upload) await deps.store.discardUpload(upload.path);
     throw error;
@@ -183,9 +189,13 @@ const deleteRoute = route({
 
 export function filesRoutes(deps: AppDeps) {
   const { store, queue } = deps;
+  const inspector = new Inspector(store, deps.engine);
   const find = (id: string) => (isId("file", id) && store.file(id)) || refuseMissing("file", id);
   return newRouter()
-    .openapi(uploadRoute, async (c) => c.json(fileObject(await receive(deps, c.req.raw)), 200))
+    .openapi(uploadRoute, async (c) => {
+      const row = await receive(deps, c.req.raw);
+      return c.json(fileObject(await inspector.inspect(row)), 200);
+    })
     .openapi(
       listRoute,
       (c) => c.json(listObject(store.files(c.req.valid("query")), fileObject), 200),
@@ -201,14 +211,7 @@ export function filesRoutes(deps: AppDeps) {
     })
     .openapi(deleteRoute, async (c) => {
       const row = find(c.req.valid("param").id);
-      const user = queue.userOf(row.id);
-      if (user) {
-        throw new InvalidRequest(
-          `Cannot delete ${row.id}: ${user} needs it. Cancel that job or let it end.`,
-          null,
-          "conflict",
-        );
-      }
+      queue.refuseInUse(row.id);
       await store.removeFile(row);
       return c.json({ id: row.id, object: "file", deleted: true as const }, 200);
     });
