@@ -5,6 +5,7 @@ import { z } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { hasEnded } from "../lib/jobs/queue.ts";
 import type { Plan } from "../lib/jobs/plan.ts";
+import type { JobRow } from "../lib/jobs/rows.ts";
 import type { AppDeps } from "./deps.ts";
 import { jobObject, jobSchema, json } from "./schemas.ts";
 
@@ -29,7 +30,13 @@ function waitSeconds(header: string | undefined, maxSeconds: number): number {
 /** Submits a plan as a job and answers it. */
 export async function answerJob(c: Context, deps: AppDeps, plan: Plan) {
   const { queue, config, shutdown } = deps;
-  let job = queue.submit(plan);
+  let job: JobRow;
+  try {
+    job = queue.submit(plan);
+  } catch (error) {
+    await plan.discard?.();
+    throw error;
+  }
   c.header("location", `/v1/jobs/${job.id}`);
   const seconds = waitSeconds(c.req.header("prefer"), config.limits.max_wait_seconds);
   if (seconds > 0) {

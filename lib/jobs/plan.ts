@@ -49,6 +49,8 @@ export interface Plan<T extends Task = Task> {
   /** The name a training gives its model, when the request chose one; no two jobs may wait for it. */
   modelName?: string;
   task(outputFolder: string): T;
+  /** Removes what the plan stored, when it does not become a job. */
+  discard?(): Promise<void>;
 }
 
 /** @throws {InvalidRequest} when there is none, {InvalidFile} when its upload was found unreadable. */
@@ -177,6 +179,10 @@ export async function planClassify(
     request: whole,
     uses: [stored, ...adapters],
     task: (outputFolder) => ({ kind: "classify", request: whole, file, ...access, outputFolder }),
+    async discard() {
+      const row = request.samples && deps.store.file(stored);
+      if (row) await deps.store.removeFile(row);
+    },
   };
 }
 

@@ -222,3 +222,18 @@ Deno.test("a restart still has the jobs, marks the cut-off one and tells its eve
   store.close();
   await Deno.remove(copy, { recursive: true });
 });
+
+Deno.test("a classification that the queue has no place for leaves no file of its samples", async () => {
+  await using f = await appFixture({ limits: { max_queued_jobs: 1 } }, endless);
+  await startEndless(f);
+  await startEndless(f);
+  const before = (await f.get("/v1/files"))[1].data.length;
+  const [status, { error }] = await f.post("/v1/classify", {
+    samples: [{ question: "1+1", answer: "2" }],
+    target_model: "lorapar-tiny",
+    teachers: [{ name: "t", model: "lorapar-tiny" }],
+  });
+  assertEquals([status, error.code], [429, "queue_full"]);
+  assertStrictEquals((await f.get("/v1/files"))[1].data.length, before);
+  assertStrictEquals([...Deno.readDirSync(f.base.store.resolve("uploads"))].length, before);
+});
