@@ -39,6 +39,7 @@ const statuses: Record<string, ContentfulStatusCode> = {
 const gpuStatuses: Record<string, ContentfulStatusCode> = {
   memory_in_use: 503,
   engine_stopped: 503,
+  engine_down: 503,
   device_lost: 503,
 };
 

@@ -16,7 +16,8 @@ export interface Engine {
   /**
    * Runs one task to its end. Tasks started together take turns on the GPU, step by step.
    * `signal` asks it to stop at its next step; the promise then rejects with `Cancelled`.
-   * @throws {GpuError} code "engine_stopped" when the engine died at it; it may be run again.
+   * @throws {GpuError} code "engine_stopped" when the engine died at it, "engine_down" when it cannot be
+   * started now and the task has not begun; it may be run again.
    */
   run<K extends Task["kind"]>(
     task: Extract<Task, { kind: K }>,
@@ -104,7 +105,7 @@ class SupervisedEngine implements Engine {
     if (signal?.aborted) return Promise.reject(new Cancelled("Cancelled by request."));
     if (isTextTask(task)) return this.#runText(task, signal) as Promise<TaskResults[K]>;
     if (this.#failedStarts >= maxFailedStarts) {
-      return Promise.reject(new GpuError(this.#problem!, null, "engine_stopped"));
+      return Promise.reject(new GpuError(this.#problem!, null, "engine_down"));
     }
     const { promise, resolve, reject } = Promise.withResolvers<TaskResults[K]>();
     const running: Running = {
@@ -260,7 +261,8 @@ class SupervisedEngine implements Engine {
     logger.error("{problem}", { problem: this.#problem });
     const message = `The engine stopped while this ran: ${reason}. Send the request again.`;
     for (const task of this.#tasks.values()) {
-      if (task.begun || isLost) task.reject(new GpuError(message, null, "engine_stopped"));
+      if (task.begun) task.reject(new GpuError(message, null, "engine_stopped"));
+      else if (isLost) task.reject(new GpuError(this.#problem, null, "engine_down"));
     }
     const delayMs = this.#failedStarts === 0 ? 0 : Math.min(30_000, 100 * 2 ** this.#failedStarts);
     this.#restart = setTimeout(() => this.#start(), delayMs);

@@ -1,14 +1,32 @@
 // Errors as they cross from one thread to another: structured clone keeps neither their class nor the
 // fields of lib/errors.ts.
 
-import { Cancelled, GpuError, InvalidFile, InvalidRequest, NumericError } from "../errors.ts";
+import {
+  Cancelled,
+  GpuError,
+  InvalidFile,
+  InvalidRequest,
+  NumericError,
+  StorageError,
+  storageFailure,
+} from "../errors.ts";
 import type { TaskError } from "./messages.ts";
 
-const errorClasses = { Cancelled, InvalidFile, InvalidRequest, GpuError, NumericError } as const;
+const errorClasses = {
+  Cancelled,
+  InvalidFile,
+  InvalidRequest,
+  GpuError,
+  NumericError,
+  StorageError,
+} as const;
 
 /** An error of ours as it is; any other for the log (`fault`), and without its stack for the user. */
 export function describeError(error: unknown, fault: (message: string) => void): TaskError {
-  const { name, message, param, code } = (error ?? {}) as Partial<TaskError>;
+  // A full disk is the user's to know, whatever was being written.
+  const { name, message, param, code } = (storageFailure(error) ?? error ?? {}) as Partial<
+    TaskError
+  >;
   if (typeof code === "string" && param !== undefined) {
     return { name: name ?? "Error", message: message ?? "", param, code };
   }

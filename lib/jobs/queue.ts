@@ -7,9 +7,9 @@
 // is cancelled ends at once (store.ts keeps its end until it can be written).
 
 import { getLogger } from "@logtape/logtape";
-import { Cancelled, InvalidRequest, storageFailure } from "../errors.ts";
+import { Cancelled, GpuError, InvalidRequest, storageFailure } from "../errors.ts";
 import type { Engine } from "../engine/engine.ts";
-import type { Task, TaskEvent } from "../engine/messages.ts";
+import type { Task, TaskEvent, TaskResults } from "../engine/messages.ts";
 import { emptyFolder, removeIfThere, syncTree } from "./disk.ts";
 import { retryMs } from "./held.ts";
 import { isId, newId } from "./ids.ts";
@@ -54,7 +54,8 @@ export function errorObject(error: unknown): ErrorObject {
     message: message || String(error),
     type: isRequest ? "invalid_request_error" : "server_error",
     param: param ?? null,
-    code: code ?? "internal_error",
+    // Only our own errors have both.
+    code: (param !== undefined && code) || "internal_error",
   };
 }
 
@@ -69,6 +70,7 @@ function pause(ms: number, signal: AbortSignal): Promise<void> {
     };
     const timer = setTimeout(end, ms);
     signal.addEventListener("abort", end);
+    if (signal.aborted) end();
   });
 }
 
@@ -198,7 +200,7 @@ export class Queue {
       logger.info("{id} ({kind}) starts", { id, kind: task.kind });
       this.#wake(id);
       await emptyFolder(task.outputFolder);
-      const result = await this.engine.run(task, this.#onEvent(job), stop.signal);
+      const result = await this.#runOnEngine(job);
       await syncTree(task.outputFolder);
       const register = () => registerResult(this.store, id, task, result);
       await this.#whenThereIsRoom(
@@ -218,9 +220,25 @@ export class Queue {
     }
   }
 
+  /** An engine that cannot be started fails no job that has not begun on it: they wait for it. */
+  async #runOnEngine(job: Waiting): Promise<TaskResults[JobKind]> {
+    const { task, stop } = job;
+    for (let tries = 0;; tries++) {
+      try {
+        return await this.engine.run(task, this.#onEvent(job), stop.signal);
+      } catch (error) {
+        if (!(error instanceof GpuError && error.code === "engine_down")) throw error;
+        const message = `This job waits for the engine. ${error.message}`;
+        if (tries === 0) this.#onEvent(job)({ type: "log", level: "warning", message });
+      }
+      await pause(retryMs, stop.signal);
+    }
+  }
+
   /**
-   * Tries `write` until the disk takes it. @throws {Cancelled} when `signal` fires first, and what
-   * `write` throws for any other reason.
+   * Tries `write` until the disk takes it. What is done by then is not thrown away: the first try comes
+   * before a look at `signal`.
+   * @throws {Cancelled} when `signal` fires while it waits, and what `write` throws for other reasons
    */
   async #whenThereIsRoom(
     signal: AbortSignal,
@@ -228,7 +246,6 @@ export class Queue {
     onFirstFailure = () => {},
   ): Promise<void> {
     for (let tries = 0;; tries++) {
-      if (signal.aborted) throw new Cancelled("Cancelled.");
       try {
         return write();
       } catch (error) {
@@ -261,9 +278,15 @@ export class Queue {
       }
       return this.store.endJob(id, "cancelled", null);
     }
-    const shown = reason === "interrupted" ? interruptedError : errorObject(reason ?? error);
+    const shown = reason === "interrupted" ? interruptedError : this.#shown(reason ?? error);
     logger.warn("{id} failed: {message}", { id, message: shown.message, error: reason ?? error });
     this.store.endJob(id, "failed", shown);
+  }
+
+  /** An error without the place of the data folder, which is nothing that the API's users need to know. */
+  #shown(error: unknown): ErrorObject {
+    const { message, ...rest } = errorObject(error);
+    return { message: message.replaceAll(this.store.resolve(""), ""), ...rest };
   }
 
   #logEnd(id: string, kind: JobKind, startMs: number): void {

@@ -1,7 +1,7 @@
 // How the engine's failures are answered: which status, and whether a client may send it again.
 
 import { assert, assertEquals } from "@std/assert";
-import { GpuError, NumericError } from "../../lib/errors.ts";
+import { GpuError, NumericError, StorageError } from "../../lib/errors.ts";
 
 import { appFixture } from "./fixture.ts";
 
@@ -10,6 +10,8 @@ Deno.test("a failure of the engine says whether sending it again may help", asyn
     [new GpuError("Cannot load a now.", "model", "memory_in_use"), 503, null, "10"],
     [new GpuError("Cannot load a.", "model", "out_of_memory"), 500, "false", null],
     [new GpuError("The engine stopped.", null, "engine_stopped"), 503, null, "10"],
+    [new GpuError("The engine is down.", null, "engine_down"), 503, null, "10"],
+    [new StorageError("Cannot write: the disk is full."), 507, "false", null],
     [new GpuError("The GPU was lost.", null, "device_lost"), 503, null, "10"],
     [new GpuError("The GPU refused a command."), 500, "false", null],
     [new NumericError("The logits are NaN."), 500, "false", null],

@@ -1,6 +1,7 @@
+import { configure, reset } from "@logtape/logtape";
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { assertThrows } from "../../asserts.ts";
-import { Cancelled, NumericError } from "../../../lib/errors.ts";
+import { Cancelled, GpuError, NumericError } from "../../../lib/errors.ts";
 import type { Task } from "../../../lib/engine/messages.ts";
 import { planClassify, planPartition, planTrain } from "../../../lib/jobs/plan.ts";
 import { partitionSettings } from "../../../lib/par/settings.ts";
@@ -186,4 +187,127 @@ Deno.test("an event that cannot be stored fails the job, not the server", async 
   const job = await f.queue.wait(f.queue.submit(await trainPlan(f)).id, 10);
   assertStrictEquals(job.status, "failed");
   assert(/circular/.test(job.error!.message));
+});
+
+Deno.test("an engine that is down fails no job: it waits, says so, and can be cancelled", async () => {
+  await using f = await fixture();
+  const down = () =>
+    Promise.reject(new GpuError("The engine is being started again.", null, "engine_down"));
+  f.engine.behave = down;
+  const { id } = f.queue.submit(await trainPlan(f));
+  const behind = f.queue.submit(await trainPlan(f));
+  const logs = () => f.store.events(id, 0, 100, "log").map(({ data }) => data.message);
+  while (logs().length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  assertStrictEquals(f.store.job(id)!.status, "running");
+  assertEquals(logs(), [
+    "This job waits for the engine. The engine is being started again.",
+  ]);
+  f.engine.behave = usual;
+  assertStrictEquals((await f.queue.wait(id, 10)).status, "succeeded");
+  assertStrictEquals(f.engine.tasks.length, 2);
+  assertStrictEquals((await f.queue.wait(behind.id, 10)).status, "succeeded");
+  f.engine.behave = down;
+  const cancelled = f.queue.submit(await trainPlan(f));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  f.queue.cancel(cancelled);
+  assertStrictEquals((await f.queue.wait(cancelled.id, 1)).status, "cancelled");
+});
+
+Deno.test("a job that is done when its cancel or the server's stop comes is not thrown away", async () => {
+  for (const stop of ["cancel", "close"] as const) {
+    await using f = await fixture();
+    const { open } = Deno;
+    const plan = await trainPlan(f);
+    // The results are being synced.
+    const syncing = Promise.withResolvers<void>();
+    const go = Promise.withResolvers<void>();
+    f.engine.behave = (task, onEvent, signal) => {
+      Deno.open = async (path, options) => {
+        syncing.resolve();
+        await go.promise;
+        return await open(path, options);
+      };
+      return usual(task, onEvent, signal);
+    };
+    try {
+      const job = f.queue.submit(plan);
+      await syncing.promise;
+      const closing = stop === "close" ? f.queue.close() : f.queue.cancel(job);
+      go.resolve();
+      await closing;
+      assertStrictEquals((await f.queue.wait(job.id, 10)).status, "succeeded", stop);
+    } finally {
+      Deno.open = open;
+    }
+  }
+});
+
+Deno.test("a cancel at any moment of a job's life leaves it ended, and the queue goes on", async () => {
+  await using f = await fixture();
+  for (let delay = 0; delay < 12; delay++) {
+    const plan = await trainPlan(f);
+    const { id } = f.queue.submit(plan);
+    for (let i = 0; i < delay; i++) await new Promise((resolve) => setTimeout(resolve));
+    try {
+      f.queue.cancel(f.store.job(id)!);
+    } catch (error) {
+      assert(/it has ended already \(succeeded\)/.test((error as Error).message));
+    }
+    const { status } = await f.queue.wait(id, 10);
+    assert(status === "cancelled" || status === "succeeded", status);
+    const last = f.store.events(id, 0, 100).at(-1)!;
+    assertEquals([last.type, last.data.status], ["status", status]);
+    assertStrictEquals(f.queue.userOf(plan.request.file), null);
+  }
+});
+
+Deno.test("a listener that throws stops neither its job nor the queue", async () => {
+  await using f = await fixture();
+  const first = f.queue.submit(await trainPlan(f));
+  const second = f.queue.submit(await trainPlan(f));
+  f.queue.subscribe(first.id, () => {
+    throw new Error("no");
+  });
+  assertStrictEquals((await f.queue.wait(second.id, 10)).status, "succeeded");
+  assertStrictEquals(f.store.job(first.id)!.status, "succeeded");
+});
+
+Deno.test("a failed job's error names no place on the server", async () => {
+  await using f = await fixture();
+  f.engine.behave = () => Promise.resolve({ file: "classified.jsonl" });
+  const samples = [{ question: "1+1", answer: "2" }];
+  const teachers = [{ name: "t", model: "lorapar-tiny" }];
+  const settings = classifySettings.parse({ samples, target_model: "lorapar-tiny", teachers });
+  const { id } = f.queue.submit(await planClassify(f, settings));
+  const { error } = await f.queue.wait(id, 10);
+  assertStrictEquals(error!.code, "internal_error");
+  assert(error!.message.includes(`jobs/${id}/classified.jsonl`), error!.message);
+  assert(!error!.message.includes(f.folder), error!.message);
+});
+
+Deno.test("the log says when a job starts and how it ends", async () => {
+  const lines: string[] = [];
+  await configure({
+    sinks: { lines: (record) => lines.push(`${record.level}: ${record.message.join("")}`) },
+    loggers: [
+      { category: ["lorapar", "jobs"], lowestLevel: "info", sinks: ["lines"] },
+      { category: ["logtape", "meta"], lowestLevel: "warning", sinks: ["lines"] },
+    ],
+  });
+  try {
+    await using f = await fixture();
+    const good = await f.queue.wait(f.queue.submit(await trainPlan(f)).id, 10);
+    f.engine.behave = () => Promise.reject(new NumericError("The loss is NaN."));
+    const bad = await f.queue.wait(f.queue.submit(await trainPlan(f)).id, 10);
+    const told = lines.map((line) => line.replace(/[\d.]+ s$/, "N s"));
+    assertEquals(told, [
+      `info: ${good.id} (train) starts`,
+      `info: ${good.id} (train) succeeded after N s`,
+      `info: ${bad.id} (train) starts`,
+      `warning: ${bad.id} failed: The loss is NaN.`,
+      `info: ${bad.id} (train) failed after N s`,
+    ]);
+  } finally {
+    await reset();
+  }
 });
