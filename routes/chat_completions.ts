@@ -4,6 +4,7 @@
 import { z } from "@hono/zod-openapi";
 import type { ChatResult, ChatTask } from "../lib/engine/messages.ts";
 import { nowSeconds } from "../lib/jobs/store.ts";
+import { limitedChats, type RunChat } from "./chat_limit.ts";
 import { chatRequest, chatTask } from "./chat_request.ts";
 import type { AppDeps } from "./deps.ts";
 import { errorBody } from "./errors.ts";
@@ -78,7 +79,8 @@ interface Head {
  * that a request that fails before it gets a status of its own.
  */
 async function stream(
-  deps: AppDeps,
+  { shutdown }: AppDeps,
+  run: RunChat,
   task: ChatTask,
   head: Head,
   includeUsage: boolean,
@@ -97,8 +99,8 @@ async function stream(
   // Until the answer begins the request tells that the client left, afterwards the stream does.
   const leave = () => stop.abort();
   clientSignal.addEventListener("abort", leave);
-  const signal = AbortSignal.any([stop.signal, deps.shutdown]);
-  deps.engine.run(task, (event) => {
+  const signal = AbortSignal.any([stop.signal, shutdown]);
+  run(task, (event) => {
     if (event.type !== "delta") return;
     pending.push({ index: event.index, text: event.text });
     tell();
@@ -143,11 +145,12 @@ async function stream(
     if (includeUsage) await sse.event(chunk([], usageOf(whole)));
     await sse.event("[DONE]");
   };
-  return sseResponse(write, deps.shutdown);
+  return sseResponse(write, shutdown);
 }
 
 export function chatCompletionsRoutes(deps: AppDeps) {
   const { models, engine, config } = deps;
+  const run = limitedChats(engine, config.limits.max_chats);
   return newRouter().openapi(chatRoute, async (c) => {
     const request = c.req.valid("json");
     const { reference } = await models.get(request.model);
@@ -159,10 +162,10 @@ export function chatCompletionsRoutes(deps: AppDeps) {
     };
     if (request.stream) {
       const includeUsage = request.stream_options?.include_usage ?? false;
-      return await stream(deps, task, head, includeUsage, c.req.raw.signal);
+      return await stream(deps, run, task, head, includeUsage, c.req.raw.signal);
     }
     const signal = AbortSignal.any([c.req.raw.signal, deps.shutdown]);
-    const result = await engine.run(task, undefined, signal);
+    const result = await run(task, undefined, signal);
     return c.json({
       ...head,
       object: "chat.completion" as const,

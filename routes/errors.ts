@@ -32,6 +32,7 @@ const statuses: Record<string, ContentfulStatusCode> = {
   too_large: 413,
   unsupported_media_type: 415,
   queue_full: 429,
+  too_many_chats: 429,
   unavailable: 503,
 };
 

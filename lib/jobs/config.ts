@@ -35,6 +35,8 @@ const limits = z.strictObject({
   max_connections: z.number().int().min(1).default(256),
   /** Jobs waiting for their turn; more are answered 429. */
   max_queued_jobs: z.number().int().min(1).default(100),
+  /** Chats at a time; more are answered 429. */
+  max_chats: z.number().int().min(1).default(16),
   /** The longest `Prefer: wait`. */
   max_wait_seconds: z.number().min(0).max(86_400).default(3600),
   /** Time between comments that keep an event stream open. */

@@ -14,7 +14,6 @@ import {
   attentionDecode,
   createKvCache,
   type KvCache,
-  kvCacheBytes,
   releaseKvCache,
   writeKv,
 } from "../../kernels/attention_decode.ts";
@@ -25,14 +24,13 @@ import { createSampler, releaseSampler, sample, type Sampler } from "../../kerne
 import { pack, planBatches } from "../data/pack.ts";
 import { NumericError } from "../errors.ts";
 import type { Attend, BlockContext } from "./block.ts";
+import { type CacheRoom, cacheRoomOf, requireRow, rowSize } from "./cache_room.ts";
 import { reserveRope } from "./decoder.ts";
 import { logitsOf } from "./head.ts";
 import { forward, type Policy, releaseBatch, uploadBatch } from "./pass.ts";
 
 /** Steps between two readbacks. */
 const stepsPerRead = 16;
-/** Rows decoded side by side; more gain little and take memory. */
-export const maxRows = 64;
 /** Prompt tokens of one packed pass. */
 const promptTokensPerPass = 4096;
 
@@ -61,6 +59,8 @@ export interface GenerateHooks {
   onTokens?(row: number, tokens: Uint32Array): boolean;
   /** Steps between two readbacks: fewer stream smoother, more run faster. */
   stepsPerRead?: number;
+  /** Where keys and values find room; left out, the GPU's own. */
+  room?: CacheRoom;
 }
 
 export interface Completion {
@@ -79,7 +79,7 @@ interface Row {
 /**
  * Completions of every prompt, prompt after prompt. The same request gives the same tokens, however
  * its rows are batched.
- * @throws {GpuError} past the model's positions. @throws {NumericError} when logits are NaN.
+ * @throws {GpuError} past the model's positions, or when not one completion fits the memory. @throws {NumericError} when logits are NaN.
  */
 export async function generate(
   gpu: Gpu,
@@ -96,28 +96,50 @@ export async function generate(
   const longest = request.prompts.reduce((most, { length }) => Math.max(most, length), 0);
   const capacity = longest + request.maxNewTokens;
   reserveRope(gpu, policy.decoder, capacity);
-  const side = rowsSideBySide(gpu, policy, capacity);
+  const size = rowSize(gpu, policy.decoder.config, capacity);
+  requireRow(gpu, policy.decoder.config, size, longest);
+  const room = hooks.room ?? cacheRoomOf(gpu);
+  const check = () => hooks.checkCancelled?.();
   const completions: Completion[] = [];
-  for (let first = 0; first < rows.length; first += side) {
-    const some = rows.slice(first, first + side);
-    completions.push(...await decodeRows(gpu, policy, request, some, capacity, hooks));
+  while (completions.length < rows.length) {
+    const left = rows.slice(completions.length);
+    const taken = hooks.turn
+      ? await room.take(size, left.length, check)
+      : room.takeAlone(size, left.length);
+    try {
+      const some = left.slice(0, taken);
+      completions.push(...await decodeRows(gpu, policy, request, some, capacity, hooks));
+    } finally {
+      room.release(size, taken);
+    }
   }
   return completions;
 }
 
-/** As many rows as the adapter's bindings hold logits and keys for. */
-function rowsSideBySide(gpu: Gpu, { decoder }: Policy, capacity: number): number {
-  const { maxBindingBytes } = gpu.facts.limits;
-  const perRow = Math.max(
-    decoder.head.shape[0] * 4,
-    kvCacheBytes(cacheSizes(decoder, 1, capacity)).largestBytes,
-  );
-  return Math.max(1, Math.min(maxRows, Math.floor(maxBindingBytes / perRow)));
+/** What rows hold from their prompt to their last token. */
+interface HeldRows {
+  cache: KvCache;
+  sampler: Sampler;
 }
 
-function cacheSizes({ config }: Policy["decoder"], B: number, capacity: number) {
+function beginRows(
+  gpu: Gpu,
+  { config }: Policy["decoder"],
+  { maxNewTokens, eosTokens }: GenerateRequest,
+  rows: Row[],
+  capacity: number,
+): HeldRows {
   const { layers, heads: H, kvHeads: KVH, headSize: D } = config;
-  return { layers, B, H, KVH, D, capacity };
+  const sequences = rows.map(({ number }) => number);
+  return {
+    cache: createKvCache(gpu, { layers, B: rows.length, H, KVH, D, capacity }),
+    sampler: createSampler(gpu, { sequences, maxNewTokens, eosTokens }),
+  };
+}
+
+function releaseRows(gpu: Gpu, { cache, sampler }: HeldRows): void {
+  releaseKvCache(gpu, cache);
+  releaseSampler(gpu, sampler);
 }
 
 async function decodeRows(
@@ -131,26 +153,25 @@ async function decodeRows(
   const { decoder } = policy;
   const turn = hooks.turn ?? ((work) => work());
   const reads = hooks.stepsPerRead ?? stepsPerRead;
-  const { cache, sampler } = gpu.scope(() => ({
-    cache: createKvCache(gpu, cacheSizes(decoder, rows.length, capacity)),
-    sampler: createSampler(gpu, {
-      sequences: rows.map(({ number }) => number),
-      maxNewTokens: request.maxNewTokens,
-      eosTokens: request.eosTokens,
-    }),
-  }));
   const told = rows.map(() => 0);
   const settings = { ...request, vocabulary: decoder.config.vocabSize };
-  try {
-    await turn(async () => {
-      gpu.scope(() => {
-        const last = prefill(gpu, policy, request.prompts, rows, cache);
-        const logits = logitsOf(gpu, decoder, last);
-        sample(gpu, { logits, sampler }, settings);
-        gpu.release(last, logits);
-      });
-      await gpu.sync();
+  // Nothing is taken before the turn: who waits for it holds no memory.
+  const { cache, sampler } = await turn(async () => {
+    const begun = gpu.scope(() => {
+      const made = beginRows(gpu, decoder, request, rows, capacity);
+      const last = prefill(gpu, policy, request.prompts, rows, made.cache);
+      const logits = logitsOf(gpu, decoder, last);
+      sample(gpu, { logits, sampler: made.sampler }, settings);
+      gpu.release(last, logits);
+      return made;
     });
+    await gpu.sync().catch((error) => {
+      releaseRows(gpu, begun);
+      throw error;
+    });
+    return begun;
+  });
+  try {
     const longest = rows.reduce(
       (most, { prompt }) => Math.max(most, request.prompts[prompt].length),
       0,
@@ -175,8 +196,7 @@ async function decodeRows(
     }
     return await collect(gpu, sampler, request);
   } finally {
-    releaseKvCache(gpu, cache);
-    releaseSampler(gpu, sampler);
+    releaseRows(gpu, { cache, sampler });
   }
 }
 

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { GpuError, InvalidFile } from "../../lib/errors.ts";
 import type { ChatTask } from "../../lib/engine/messages.ts";
-import { endless } from "../fake_engine.ts";
+import { endless, usual } from "../fake_engine.ts";
 import { appFixture, type Json } from "./fixture.ts";
 
 const path = "/v1/chat/completions";
@@ -138,4 +138,34 @@ Deno.test("a reader that leaves stops the generation", async () => {
   });
   await response.body!.cancel();
   await stopped.promise;
+});
+
+Deno.test("chats past the limit are sent away until one has ended", async () => {
+  const gates = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  await using f = await appFixture({ limits: { max_chats: 2 } }, async (...given) => {
+    await gates[f.base.engine.tasks.length - 1]?.promise;
+    return usual(...given);
+  });
+  const send = (stream: boolean) =>
+    f.request(path, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ ...body, stream }),
+    });
+  const running = [send(false), send(true)];
+  while (f.base.engine.tasks.length < 2) await new Promise((resolve) => setTimeout(resolve, 1));
+  for (const stream of [false, true]) {
+    const response = await send(stream);
+    assertEquals([response.status, response.headers.get("retry-after")], [429, "10"]);
+    assertStrictEquals((await response.json()).error.code, "too_many_chats");
+  }
+  assertStrictEquals(f.base.engine.tasks.length, 2);
+  // The stream holds its place to its end, the failed one not longer than it ran.
+  gates[1].resolve();
+  await (await running[1]).text();
+  assertStrictEquals((await send(false)).status, 200);
+  gates[0].resolve();
+  assertStrictEquals((await running[0]).status, 200);
+  f.base.engine.behave = () => Promise.reject(new GpuError("The device was lost."));
+  for (let i = 0; i < 3; i++) assertStrictEquals((await send(false)).status, 500);
 });

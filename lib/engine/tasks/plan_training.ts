@@ -6,8 +6,7 @@ import { GpuError } from "../../errors.ts";
 import { maxAdapterElements } from "../../lora/adapter.ts";
 import { readTrainableAdapter } from "../../lora/adapter_file.ts";
 import { type LoraLayout, loraLayout } from "../../lora/layout.ts";
-import type { ModelConfig } from "../../model/config.ts";
-import { maxRows } from "../../model/generate.ts";
+import { rolloutBytes } from "../../model/cache_room.ts";
 import { passBytes } from "../../model/pass.ts";
 import type { ModelSource } from "../../model/source.ts";
 import { readPartition, type StoredPartition } from "../../par/partition_file.ts";
@@ -42,7 +41,9 @@ export async function planTraining(
   const activations = Math.max(
     ...phases.map(({ passTokens }) => passBytes(config, passTokens, passTokens)),
   );
-  const kvCache = Math.max(...phases.map(({ cacheTokens }) => cacheTokens * kvBytes(config)));
+  const kvCache = Math.max(
+    ...phases.map(({ rollouts: { rows, tokens } }) => rolloutBytes(gpu, config, rows, tokens)),
+  );
   const adapter = layout.elements * 4 * 2;
   const optimizer = Math.max(...active.map(({ elements }) => elements * 4 * 3));
   const total = weights + adapter + activations + kvCache + optimizer;
@@ -108,19 +109,14 @@ function activeCount(
   return stored.report.elements - counts.inactive;
 }
 
-/** Keys and values of one token, f32. */
-function kvBytes({ layers, kvHeads, headSize }: ModelConfig): number {
-  return 2 * layers * kvHeads * headSize * 4;
-}
-
 interface PhasePlan {
   kind: string;
   samples: number;
   steps: number;
   /** Tokens of the largest pass. */
   passTokens: number;
-  /** Tokens whose keys and values are held at once. */
-  cacheTokens: number;
+  /** Completions of a step, and the tokens of the longest with its prompt. */
+  rollouts: { rows: number; tokens: number };
 }
 
 function planPhase(data: PhaseData): PhasePlan {
@@ -131,7 +127,7 @@ function planPhase(data: PhaseData): PhasePlan {
     const ofStep = lengths.slice(0, perStep).reduce((sum, length) => sum + length, 0);
     const passTokens = Math.max(lengths[0], Math.min(ofStep, tokensPerPass));
     const steps = totalSteps(settings, samples, perStep);
-    return { kind, samples, steps, passTokens, cacheTokens: 0 };
+    return { kind, samples, steps, passTokens, rollouts: { rows: 0, tokens: 0 } };
   }
   const prompt = data.samples.reduce((most, { tokens }) => Math.max(most, tokens.length), 0);
   const longest = prompt + settings.max_completion_length;
@@ -141,6 +137,6 @@ function planPhase(data: PhaseData): PhasePlan {
     samples,
     steps: totalSteps(settings, samples, promptsPerStep, settings.num_iterations),
     passTokens: Math.max(longest, Math.min(perStep * longest, tokensPerPass)),
-    cacheTokens: Math.min(perStep, maxRows) * longest,
+    rollouts: { rows: perStep, tokens: longest },
   };
 }
