@@ -139,7 +139,9 @@ export class Gpu {
     }
     if (whole < data.byteLength) {
       const tail = new Uint8Array(4);
-      tail.set(new Uint8Array(source.buffer, source.byteOffset + whole));
+      tail.set(
+        new Uint8Array(source.buffer, source.byteOffset + whole, data.byteLength - whole),
+      );
       this.device.queue.writeBuffer(buffer, at + whole, tail);
     }
   }

@@ -16,7 +16,7 @@ Deno.test("parts of arrays are written, of any length, without writeBuffer's las
   assertEquals([...await gpu.readFloats(floats)], [3, 4, 5, 6]);
   const codes = gpu.upload(
     "codes",
-    Uint8Array.from([9, 1, 2, 3, 4, 5, 9]).subarray(1, 6),
+    Uint8Array.from([9, 1, 2, 3, 4, 5, 9, 9, 9, 9, 9]).subarray(1, 6),
     [5],
     "u8",
   );
