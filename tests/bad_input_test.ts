@@ -104,7 +104,7 @@ Deno.test("bad input on the real engine", async (t) => {
     const refused = async (text: string, words: string[], filename?: string) =>
       assertRefused(
         await train({ file: await server.upload(text, filename) }),
-        { code: "invalid_file" },
+        { status: 422, code: "invalid_file" },
         words,
       );
     await refused("\n\n", ["no record"]);
@@ -214,12 +214,22 @@ Deno.test("bad input on the real engine", async (t) => {
     const rate = { learning_rate: 10, weight_decay: 10, lr_scheduler_type: "constant" };
     const steep = await train({ phases: [{ ...sft, ...rate, max_steps: 100 }] });
     assertRefused(steep, { code: "not_finite" }, ["SFT", "NaN", "learning_rate"]);
-    // As early as the first pass.
-    const huge = { r: 4, lora_alpha: 1e37 };
+    // As early as the first pass: weights that are finite and products that are not.
+    const overflowing = tinyTensors(tinyConfig);
+    const name = `${projectionPath(0, "down_proj")}.weight`;
+    const { shape, bytes } = overflowing.get(name)!;
+    const largest = (bytes as Float32Array<ArrayBuffer>).map((x) => x * 3e38);
+    overflowing.set(name, { dtype: "F32", shape, bytes: largest });
+    await writeHfFolder(`${server.folder}/models/overflowing`, tinyConfig, overflowing);
+    const file = await server.upload([
+      { question: "1 + 1?", answer: "2", system: "system1" },
+      { question: "2 + 2?", answer: "4", system: "system2" },
+    ]);
+    const huge = { model: "overflowing", file };
     const code = "not_finite";
-    assertRefused(await train({ lora: huge }), { code }, ["SFT", "loss is NaN", "step 1"]);
-    assertRefused(await train({ lora: huge, phases: [grpo] }), { code }, ["NaN"]);
-    const partition = { model, file, lora: huge, samples_per_system: 2 };
+    assertRefused(await train(huge), { code }, ["SFT", "loss is NaN", "step 1"]);
+    assertRefused(await train({ ...huge, phases: [grpo] }), { code }, ["NaN"]);
+    const partition = { ...huge, lora, samples_per_system: 2 };
     assertRefused(await ask("/v1/partition", partition), { code }, ["NaN or Inf"]);
   });
 
@@ -265,15 +275,22 @@ async function damagedModels(server: RealServer, file: string): Promise<void> {
     return bytes;
   };
   /** The model is refused for training, for chat and, where `opened` is false, in the list. */
-  const refused = async (name: string, words: string[], opened = false) => {
-    const code = "invalid_file";
+  // What shows in the heads of the files is refused before there is a job; what shows when they are opened
+  // or when their values are read fails the job.
+  const refused = async (
+    name: string,
+    words: string[],
+    shows: "listed" | "opened" | "loaded" = "listed",
+  ) => {
+    const code = shows === "listed" ? "model_unusable" : "invalid_file";
     const body = { model: name, file, partition: null, lora, phases: [sft] };
     const job = await server.post("/v1/train", body, { prefer: "wait=600" });
-    assertRefused(job, { code }, words);
+    assertRefused(job, { status: shows === "listed" ? 422 : undefined, code }, words);
     const chat = await server.post("/v1/chat/completions", hello(name));
     assertRefused(chat, { status: 422, code }, words);
-    const [status] = await server.get(`/v1/models/${name}`);
-    assertStrictEquals(status, opened ? 200 : 422, name);
+    const [status, { usable }] = await server.get(`/v1/models/${name}`);
+    const wanted = { listed: [200, false], opened: [422, undefined], loaded: [200, true] };
+    assertEquals([status, usable], wanted[shows], name);
   };
   const folder = async (name: string, tensors = tinyTensors(tinyConfig)) => {
     await writeHfFolder(`${models}/${name}`, tinyConfig, tensors);
@@ -282,13 +299,13 @@ async function damagedModels(server: RealServer, file: string): Promise<void> {
   const without = tinyTensors(tinyConfig);
   without.delete(tensorName);
   await folder("missing_tensor", without);
-  await refused("missing_tensor", ["models/missing_tensor", tensorName, "missing"]);
+  await refused("missing_tensor", ["missing_tensor", tensorName, "missing"]);
 
   await change(await folder("truncated"), (bytes) => bytes.subarray(0, -100));
-  await refused("truncated", ["truncated/model.safetensors", "model.layers.", "truncated, copy"]);
+  await refused("truncated", ["model.safetensors", "model.layers.", "truncated, copy"]);
 
   await change(await folder("lying"), lie(0));
-  await refused("lying", ["lying/model.safetensors", `${2 ** 50} bytes`]);
+  await refused("lying", ["model.safetensors", `${2 ** 50} bytes`]);
 
   const values = tinyValues(tensorName, 32);
   values[5] = NaN;
@@ -297,7 +314,7 @@ async function damagedModels(server: RealServer, file: string): Promise<void> {
   await folder("nan", damaged);
   const memory = async () => (await server.engine.run({ kind: "doctor" })).memory as Json;
   const { usedBytes } = await memory();
-  await refused("nan", [tensorName, "NaN or Inf at element 5"], true);
+  await refused("nan", [tensorName, "NaN or Inf at element 5"], "loaded");
   assertStrictEquals((await memory()).usedBytes, usedBytes, "what was loaded of it is given back");
 
   await folder("foreign_tokenizer");
@@ -307,7 +324,7 @@ async function damagedModels(server: RealServer, file: string): Promise<void> {
     `${models}/foreign_tokenizer/tokenizer.json`,
     JSON.stringify(tokenizer),
   );
-  await refused("foreign_tokenizer", ['"zz"', "500", "263", "another model"]);
+  await refused("foreign_tokenizer", ['"zz"', "500", "263", "another model"], "opened");
 
   const gguf = (name: string, bytes: Uint8Array) => Deno.writeFile(`${models}/${name}.gguf`, bytes);
   const whole = ggufBytes(ggufFields(), ggufTensors());
@@ -346,7 +363,7 @@ async function tooLarge(server: RealServer, file: string): Promise<void> {
   const models = `${server.folder}/models`;
   const code = "out_of_memory";
   const body = { file, partition: null, lora, phases: [{ ...sft, max_length: 100 }] };
-  const terabyte = { ...tinyConfig, hiddenSize: 8192, intermediateSize: 2 ** 22, layers: 6 };
+  const terabyte = { ...tinyConfig, hiddenSize: 8192, intermediateSize: 2 ** 20, layers: 24 };
   await writeSparseModel(`${models}/terabyte`, {
     ...terabyte,
     heads: 64,

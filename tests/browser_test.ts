@@ -37,7 +37,9 @@ async function open(url: string): Promise<{ html: string; console: string[] }> {
         "--disable-dev-shm-usage",
         `--user-data-dir=${profile}`,
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        "--virtual-time-budget=20000",
+        // Tall, because what is out of sight may not be made.
+        "--window-size=1300,8000",
+        "--virtual-time-budget=60000",
         "--enable-logging=stderr",
         "--dump-dom",
         url,
