@@ -115,3 +115,30 @@ Deno.test("only routes knows Hono", () => {
     );
   assertEquals(wrong.map((file) => file.path), []);
 });
+
+Deno.test("every package of the import map is used", async () => {
+  const { imports, compilerOptions } = JSON.parse(
+    await Deno.readTextFile(new URL("deno.json", root)),
+  ) as { imports: Record<string, string>; compilerOptions: { types: string[] } };
+  const everything = new Set(compilerOptions.types);
+  for (const folder of ["", "tests", "bench", "tools"]) {
+    for (const path of sourcesUnder(folder)) {
+      const { packages } = importsOf(path, Deno.readTextFileSync(new URL(path, root)));
+      packages.forEach((name) => everything.add(name));
+    }
+  }
+  const unused = Object.keys(imports).filter((name) =>
+    ![...everything].some((used) => used === name || used.startsWith(`${name}/`))
+  );
+  assertEquals(unused, []);
+});
+
+/** The sources of the project and of its tests; "" stands for what `files` has. */
+function* sourcesUnder(folder: string): Generator<string> {
+  if (folder === "") return yield* files.map(({ path }) => path);
+  for (const entry of Deno.readDirSync(new URL(folder, root))) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) yield* sourcesUnder(path);
+    else if (entry.name.endsWith(".ts")) yield path;
+  }
+}
