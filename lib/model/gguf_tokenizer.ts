@@ -7,9 +7,9 @@
 import { InvalidFile } from "../errors.ts";
 import type { GgufValue } from "./gguf.ts";
 import type { TokenizerParts } from "./tokenizer.ts";
-import { type AddedToken, gpt2Pattern, isolate } from "./tokenizer_json.ts";
+import { gpt2Pattern, isolate } from "./tokenizer_steps/pre_tokenizers.ts";
+import type { Json } from "./tokenizer_steps/step.ts";
 
-type Json = Record<string, unknown>;
 type Metadata = ReadonlyMap<string, GgufValue>;
 
 const contractions = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
@@ -120,7 +120,7 @@ export function ggufTokenizerKind(metadata: Metadata, where: string): Split | nu
 }
 
 /** Control tokens (type 3) and the unknown token (2) are special, user-defined ones (4) only added. */
-function addedTokens(tokens: string[], types: ArrayLike<number>): AddedToken[] {
+function addedTokens(tokens: string[], types: ArrayLike<number>): Json[] {
   return tokens.flatMap((content, id) => {
     const special = types[id] === 2 || types[id] === 3;
     return special || types[id] === 4 ? [{ id, content, special, normalized: false }] : [];

@@ -3,8 +3,6 @@
 // Byte-level tokens are decoded here, byte by byte, so that a stream and a whole decode agree and a
 // UTF-8 character that is split over tokens is held back until it is complete.
 
-import { createHash } from "node:crypto";
-import { Tokenizer } from "@huggingface/tokenizers";
 import { InvalidFile } from "../errors.ts";
 import {
   type ChatMessage,
@@ -13,10 +11,10 @@ import {
   plainChatRenderer,
 } from "./chat_template.ts";
 import type { ModelConfig } from "./config.ts";
-import { fileSize, isFile, readJsonObject, readTextIfPresent, reason } from "./positioned_file.ts";
-import { type CheckedTokenizerJson, checkTokenizerJson } from "./tokenizer_json.ts";
-
-type Json = Record<string, unknown>;
+import { fileSize, isFile, readJsonObject, readTextIfPresent } from "./positioned_file.ts";
+import { tokenBytes } from "./tokenizer_steps/decoders.ts";
+import { TokenizerPipeline } from "./tokenizer_steps/pipeline.ts";
+import type { Json } from "./tokenizer_steps/step.ts";
 
 /** What a tokenizer is made of, whatever file it came from. */
 export interface TokenizerParts {
@@ -59,12 +57,9 @@ export class ChatTokenizer {
   readonly bosToken: number | null;
   /** False when conversations take the plain fallback of chat_template.ts. */
   readonly hasChatTemplate: boolean;
-  /** SHA-256 in hex over tokens, rules and template: equal means equal token ids. */
-  readonly fingerprint: string;
 
-  private readonly tokenizer: Tokenizer;
+  private readonly pipeline: TokenizerPipeline;
   private readonly special: Set<number>;
-  private readonly byteLevel: boolean;
   private readonly render: ChatRenderer;
   private readonly tokenBytes = new Map<number, Uint8Array>();
 
@@ -77,32 +72,22 @@ export class ChatTokenizer {
     config: Pick<ModelConfig, "vocabSize" | "eosTokens">,
     where: string,
   ) {
-    let checked: CheckedTokenizerJson;
-    try {
-      checked = checkTokenizerJson(parts.tokenizer, config.vocabSize, where);
-      this.tokenizer = new Tokenizer(checked.json, parts.specialTokens);
-      this.tokenizer.encode("a 1");
-    } catch (error) {
-      if (error instanceof InvalidFile) throw error;
-      throw new InvalidFile(`Cannot use the tokenizer of ${where}: ${reason(error)}`);
-    }
-    this.vocabSize = checked.vocabSize;
-    this.special = new Set(checked.addedTokens.filter((t) => t.special).map((t) => t.id));
-    this.byteLevel = (parts.tokenizer.decoder as Json | null)?.type === "ByteLevel";
+    this.pipeline = new TokenizerPipeline(parts.tokenizer, config.vocabSize, where);
+    this.vocabSize = this.pipeline.vocabSize;
+    this.special = new Set(
+      this.pipeline.addedTokens.filter(({ special }) => special).map(({ id }) => id),
+    );
     const { bos_token: bos, eos_token: eos } = parts.specialTokens;
-    const eosToken = eos === undefined ? undefined : this.tokenizer.token_to_id(eos);
+    const eosToken = eos === undefined ? undefined : this.pipeline.idOf(eos);
     this.eosTokens = [
       ...new Set([...config.eosTokens, ...(eosToken === undefined ? [] : [eosToken])]),
     ];
-    const bosToken = bos === undefined ? undefined : this.tokenizer.token_to_id(bos);
+    const bosToken = bos === undefined ? undefined : this.pipeline.idOf(bos);
     this.bosToken = bosToken !== undefined && this.encode("a")[0] === bosToken ? bosToken : null;
     this.hasChatTemplate = parts.chatTemplate !== null;
     this.render = parts.chatTemplate === null
       ? plainChatRenderer(eos ?? "")
       : compileChatTemplate(parts.chatTemplate, parts.specialTokens, where);
-    this.fingerprint = createHash("sha256")
-      .update(JSON.stringify([parts.tokenizer, parts.chatTemplate, parts.specialTokens]))
-      .digest("hex");
   }
 
   /**
@@ -114,12 +99,12 @@ export class ChatTokenizer {
     text: string,
     { addSpecial = true, upTo = Infinity }: { addSpecial?: boolean; upTo?: number } = {},
   ): number[] {
-    const options = { add_special_tokens: addSpecial };
+    const options = { special: addSpecial };
     for (let length = 8 * upTo; length < text.length; length *= 2) {
-      const { ids } = this.tokenizer.encode(text.slice(0, length), options);
+      const ids = this.pipeline.encode(text.slice(0, length), options);
       if (ids.length > upTo + tokensOfCut) return ids;
     }
-    return this.tokenizer.encode(text, options).ids;
+    return this.pipeline.encode(text, options);
   }
 
   /** The text of tokens; ids of padding rows, which stand for no token, are left out. */
@@ -128,13 +113,7 @@ export class ChatTokenizer {
     { skipSpecial = false }: { skipSpecial?: boolean } = {},
   ): string {
     const kept = Array.from(tokens).filter((token) => this.isShown(token, skipSpecial));
-    if (kept.length === 0) return "";
-    if (!this.byteLevel) {
-      return this.tokenizer.decode(kept, { clean_up_tokenization_spaces: false });
-    }
-    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-    const text = kept.map((token) => decoder.decode(this.bytesOf(token), { stream: true }));
-    return text.join("") + decoder.decode();
+    return kept.length === 0 ? "" : this.pipeline.decode(kept);
   }
 
   /**
@@ -146,7 +125,7 @@ export class ChatTokenizer {
       {},
   ): StreamDecoder {
     const from = state ?? { done: [], held: [] };
-    return this.byteLevel
+    return this.pipeline.isByteLevel
       ? this.byteStream(skipSpecial, from)
       : this.windowStream(skipSpecial, from);
   }
@@ -182,19 +161,15 @@ export class ChatTokenizer {
   }
 
   private isShown(token: number, skipSpecial: boolean): boolean {
-    return this.tokenizer.id_to_token(token) !== undefined &&
+    return this.pipeline.tokenOf(token) !== undefined &&
       !(skipSpecial && this.special.has(token));
   }
 
-  /** A byte-level token's bytes; a token with characters outside the byte alphabet stands for itself. */
+  /** A byte-level token's bytes. */
   private bytesOf(token: number): Uint8Array {
     let bytes = this.tokenBytes.get(token);
     if (!bytes) {
-      const text = this.tokenizer.id_to_token(token)!;
-      const values = [...text].map((character) => byteOfCharacter.get(character));
-      bytes = values.includes(undefined)
-        ? new TextEncoder().encode(text)
-        : Uint8Array.from(values as number[]);
+      bytes = tokenBytes(this.pipeline.tokenOf(token)!);
       this.tokenBytes.set(token, bytes);
     }
     return bytes;
@@ -301,12 +276,4 @@ function namedTemplate(field: unknown): string | null {
   if (!Array.isArray(field)) return null;
   const entry = field.find((t) => t?.name === "default") as Json | undefined;
   return typeof entry?.template === "string" ? entry.template : null;
-}
-
-/** GPT-2's alphabet: printable Latin-1 stands for its own byte, the other 68 bytes for U+0100 on. */
-const byteOfCharacter = new Map<string, number>();
-for (let byte = 0, next = 0x100; byte < 256; byte++) {
-  const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) ||
-    byte >= 0xae;
-  byteOfCharacter.set(String.fromCodePoint(printable ? byte : next++), byte);
 }

@@ -62,7 +62,7 @@ export function tinyTokenizerJson(): Record<string, unknown> {
     model: {
       type: "BPE",
       vocab: Object.fromEntries(tinyTokens.map((token, id) => [token, id])),
-      merges: tinyMerges,
+      merges: [...tinyMerges],
     },
   };
 }
