@@ -9,6 +9,7 @@ import { computedTensors, modelSource, type UnreadTensor } from "./model_source.
 import { isFile, readJsonObject, reason } from "./positioned_file.ts";
 import { floatType, openSafetensors, type SafetensorsFile } from "./safetensors.ts";
 import type { ModelSource } from "./source.ts";
+import { resolveTiedHead } from "./tied_head.ts";
 import { checkTokenizerFile, readHfTokenizer } from "./tokenizer.ts";
 
 /**
@@ -29,7 +30,8 @@ export function openHfFolder(folder: string, readTokenizer = readHfTokenizer): M
   const tokenizer = readTokenizer(folder, config);
   const { tensors, close } = openShards(folder);
   try {
-    return modelSource(config, tokenizer, tensors, folder, close);
+    const used = resolveTiedHead(config, tensors);
+    return modelSource(used.config, tokenizer, used.tensors, folder, close);
   } catch (error) {
     close();
     throw error;
@@ -45,7 +47,9 @@ export function checkHfFolder(folder: string): void {
   checkTokenizerFile(folder);
   const { tensors, close } = openShards(folder);
   try {
-    computedTensors(config, tensors, folder);
+    // Without a look at the bytes: a stored head has the right shape, whether it is used or not.
+    const used = resolveTiedHead(config, tensors, () => false);
+    computedTensors(used.config, used.tensors, folder);
   } finally {
     close();
   }

@@ -3,6 +3,7 @@ import { InvalidFile } from "../../../lib/errors.ts";
 import { projectionPath } from "../../../lib/model/config.ts";
 import { toFloat32 } from "../../../lib/model/floats.ts";
 import { openHfFolder, openModel } from "../../../lib/model/open.ts";
+import { whyUnusable } from "../../../lib/model/usable.ts";
 import { writeSafetensors } from "../../../lib/model/safetensors.ts";
 import { assertRejects } from "../../asserts.ts";
 import {
@@ -105,12 +106,6 @@ Deno.test("open: missing, misshapen, foreign and damaged tensors are named", () 
       tensors.set(bias, { dtype: "F32", shape: [8], bytes: new Float32Array(8) })
     );
     await refused(folder, bias);
-    // A stored copy of a tied head is the embedding.
-    await write((tensors) =>
-      tensors.set("lm_head.weight", tensors.get("model.embed_tokens.weight")!)
-    );
-    (await openModel(folder)).close();
-
     for (const [bad, dtype] of [[NaN, "F32"], [Infinity, "F16"], [-Infinity, "F32"]] as const) {
       await write((tensors) => {
         const values = tinyValues(key, 32);
@@ -129,6 +124,46 @@ Deno.test("open: missing, misshapen, foreign and damaged tensors are named", () 
     await writeHfFolder(folder, { ...tinyConfig, tieEmbeddings: false }, tinyTensors(tinyConfig));
     await refused(folder, "lm_head.weight", "missing");
     await refused(`${folder}/nowhere`, "nowhere");
+  }));
+
+Deno.test("open: tie_word_embeddings gives way to a head of its own, as in Transformers 5", () =>
+  inFolder(async (folder) => {
+    const [embedding, head] = ["model.embed_tokens.weight", "lm_head.weight"];
+    const open = async (change: (tensors: ReturnType<typeof tinyTensors>) => void) => {
+      const tensors = tinyTensors(tinyConfig);
+      change(tensors);
+      await writeHfFolder(folder, tinyConfig, tensors);
+      const model = await openModel(folder);
+      const read = async (name: string) =>
+        model.tensors.has(name) ? toFloat32(await model.read(name)) : null;
+      const found = {
+        tied: model.config.tieEmbeddings,
+        embedding: await read(embedding),
+        head: await read(head),
+      };
+      model.close();
+      return found;
+    };
+    const stored = tinyValues(embedding, 264 * 8);
+    assertEquals(await open(() => {}), { tied: true, embedding: stored, head: null });
+    const copied = await open((tensors) => tensors.set(head, tensors.get(embedding)!));
+    assertEquals(copied, { tied: true, embedding: stored, head: null });
+    const other = tinyValues(embedding, 264 * 8);
+    other[264 * 8 - 1] += 1;
+    const separate = await open((tensors) =>
+      tensors.set(head, { dtype: "F32", shape: [264, 8], bytes: other })
+    );
+    assertEquals(separate, { tied: false, embedding: stored, head: other });
+    const alone = await open((tensors) => {
+      tensors.set(head, tensors.get(embedding)!);
+      tensors.delete(embedding);
+    });
+    assertEquals(alone, { tied: true, embedding: stored, head: null });
+    const tensors = tinyTensors(tinyConfig);
+    tensors.set(head, { dtype: "F32", shape: [8, 264], bytes: other });
+    await writeHfFolder(folder, tinyConfig, tensors);
+    await refused(folder, head, "(8, 264)", "(264, 8)");
+    assert(whyUnusable(folder)!.includes("(8, 264)"));
   }));
 
 Deno.test("open: a tokenizer that is missing or of another model is refused", () =>
