@@ -7,8 +7,8 @@ import { createApp } from "../routes/app.ts";
 import { listen, type Listening } from "../routes/listen.ts";
 import { close, onStop, open, outliveFaults } from "./program.ts";
 
-/** The longest a stop waits for the running step and open answers. */
-const graceMs = 15_000;
+/** The longest a stop waits for open answers; the engine takes two seconds of it. */
+const graceMs = 5_000;
 
 const logger = getLogger(["lorapar"]);
 

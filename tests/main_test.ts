@@ -201,3 +201,24 @@ Deno.test("options go before the environment, relative folders start at the call
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("a stop waits for no client that sends slowly", async () => {
+  const data = await Deno.makeTempDir();
+  let slow: Deno.TcpConn | null = null;
+  let begin = 0;
+  try {
+    await withServer(data, async (url) => {
+      slow = await Deno.connect({ port: Number(new URL(url).port) });
+      const head = "POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n" +
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n";
+      await slow.write(new TextEncoder().encode(head));
+      await fetch(`${url}/livez`).then((response) => response.body?.cancel());
+      begin = performance.now();
+    });
+    const seconds = (performance.now() - begin) / 1000;
+    assert(seconds < 8, `the stop took ${seconds} s`);
+  } finally {
+    (slow as Deno.TcpConn | null)?.close();
+    await Deno.remove(data, { recursive: true });
+  }
+});
