@@ -59,7 +59,8 @@ const splits: Record<string, Split> = {
  */
 export function ggufTokenizerParts(metadata: Metadata, where: string): TokenizerParts {
   const fields = new TokenizerFields(metadata, where);
-  const tokens = fields.strings("tokens");
+  // An empty token gets a name, as in llama.cpp, so that it is found in no text.
+  const tokens = fields.strings("tokens").map((token, id) => token || `[EMPTY_${id}]`);
   const types = fields.numbers("token_type", tokens.length);
   const vocab: Record<string, number> = Object.create(null);
   tokens.forEach((token, id) => vocab[token] = id);
@@ -94,7 +95,17 @@ export function ggufTokenizerParts(metadata: Metadata, where: string): Tokenizer
     },
     chatTemplate: typeof template === "string" ? template : null,
     specialTokens,
+    unshownTokens: unshownTokens(types, split === null),
   };
+}
+
+/**
+ * Tokens that say nothing: as in llama.cpp's token_to_piece all but the normal (1), unknown (2), control (3) and
+ * user-defined ones (4), so the unused (5) that fill up a vocabulary; SentencePiece has bytes (6) besides.
+ */
+function unshownTokens(types: ArrayLike<number>, hasBytes: boolean): Set<number> {
+  const shown = new Set([1, 2, 3, 4, ...(hasBytes ? [6] : [])]);
+  return new Set(Array.from(types).flatMap((type, id) => shown.has(type) ? [] : [id]));
 }
 
 /**

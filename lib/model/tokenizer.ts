@@ -24,6 +24,8 @@ export interface TokenizerParts {
   chatTemplate: string | null;
   /** E.g. `{bos_token: "<s>", eos_token: "</s>"}`, as the template sees them. */
   specialTokens: Record<string, string>;
+  /** Tokens that decode to nothing, e.g. the unused ones of a GGUF file. */
+  unshownTokens?: ReadonlySet<number>;
 }
 
 /** Decodes tokens one at a time; the pieces joined are the decoded text. */
@@ -60,6 +62,7 @@ export class ChatTokenizer {
 
   private readonly pipeline: TokenizerPipeline;
   private readonly special: Set<number>;
+  private readonly unshown: ReadonlySet<number>;
   private readonly render: ChatRenderer;
   private readonly tokenBytes = new Map<number, Uint8Array>();
 
@@ -77,6 +80,7 @@ export class ChatTokenizer {
     this.special = new Set(
       this.pipeline.addedTokens.filter(({ special }) => special).map(({ id }) => id),
     );
+    this.unshown = parts.unshownTokens ?? new Set();
     const { bos_token: bos, eos_token: eos } = parts.specialTokens;
     const eosToken = eos === undefined ? undefined : this.pipeline.idOf(eos);
     this.eosTokens = [
@@ -107,7 +111,7 @@ export class ChatTokenizer {
     return this.pipeline.encode(text, options);
   }
 
-  /** The text of tokens; ids of padding rows, which stand for no token, are left out. */
+  /** The text of tokens; ids that stand for none, or for one that is not shown, are left out. */
   decode(
     tokens: Iterable<number>,
     { skipSpecial = false }: { skipSpecial?: boolean } = {},
@@ -161,7 +165,7 @@ export class ChatTokenizer {
   }
 
   private isShown(token: number, skipSpecial: boolean): boolean {
-    return this.pipeline.tokenOf(token) !== undefined &&
+    return this.pipeline.tokenOf(token) !== undefined && !this.unshown.has(token) &&
       !(skipSpecial && this.special.has(token));
   }
 

@@ -15,6 +15,7 @@ import {
   type GgufTensorToWrite,
   inFolder,
   tinyConfig,
+  tinyTokens,
   tinyValues,
   writeHfFolder,
 } from "./tiny_model.ts";
@@ -171,6 +172,32 @@ Deno.test("gguf: models that are not computed here are refused by name", () =>
     await refused(path, "q_proj.bias", fields, { ...ggufTensors(), "blk.0.attn_q.bias": bias });
     await refused(path, "ggml type 10", fields, { ...ggufTensors(), x: { ...bias, type: 10 } });
     await refused(path, "multiple of Q4_0", fields, { ...ggufTensors(), x: { ...bias, type: 2 } });
+  }));
+
+Deno.test("gguf: unused and undefined tokens say nothing, as in llama.cpp", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/model.gguf`;
+    const tokens = [...tinyTokens, "[PAD261]", "", "<unknown kind>"];
+    const types = tokens.map((_, id) => id < 259 ? 1 : id < 261 ? 3 : [5, 5, 9][id - 261]);
+    await Deno.writeFile(
+      path,
+      ggufBytes({
+        ...ggufFields(),
+        "tokenizer.ggml.tokens": { strings: tokens },
+        "tokenizer.ggml.token_type": { i32s: types },
+      }, ggufTensors()),
+    );
+    const { tokenizer, close } = await openModel(path);
+    close();
+    const ids = [104, 261, 262, 256, 263, 260];
+    assertEquals(tokenizer.decode(ids), "hhe<|end|>");
+    const stream = tokenizer.streamDecoder();
+    assertEquals(ids.map((id) => stream.push(id)), ["h", "", "", "he", "", ""]);
+    // They are no special tokens: their names in a text are text.
+    assertEquals(
+      tokenizer.decode(tokenizer.encode("[PAD261] [EMPTY_262]")),
+      "[PAD261] [EMPTY_262]",
+    );
   }));
 
 Deno.test("gguf: metadata and tensor table agree with @huggingface/gguf", () =>
