@@ -3,6 +3,9 @@
 //   Q4_0 d (q - 8)   Q4_1 d q + m   Q5_0 d (q - 16)   Q5_1 d q + m   Q8_0 d q
 //   Q4_K, Q5_K d s q - m t with 6-bit s and t per 32 elements;   Q6_K d s (q - 32), s per 16 elements
 // Products are exact in f64, so storing to f32 rounds once, as NumPy does. Left out: IQ, TQ, Q2_K, Q3_K.
+// On the GPU they are f16, half the memory of f32, so a product is rounded once more, to 11 bits: NMSE 2e-8 to 5e-8
+// against llama.cpp's f32 in every format (gguf_blocks_test.ts), where 4 to 8 bits are off from the original by
+// 1e-5 to 1e-2. Small values lose nothing: all products are multiples of 2^-24, f16's smallest step.
 
 import { InvalidFile } from "../errors.ts";
 import { firstNonFinite, type FloatType } from "./floats.ts";
@@ -35,8 +38,8 @@ export const blockFormats: ReadonlyMap<number, BlockFormat> = new Map([
 ]);
 
 /**
- * A tensor's stored bytes as floats: plain floats as they are, blocks as f16, or as f32 where a value
- * is too large for f16.
+ * A tensor's stored bytes as floats: plain floats as they are; blocks rounded to f16 (see above), or as f32
+ * where a value is too large for f16.
  * @throws {InvalidFile} when the bytes are no whole number of blocks
  */
 export function expandTensor(

@@ -4,6 +4,7 @@ import { type BlockFormat, blockFormats, expandTensor } from "../../../lib/model
 import { toFloat32 } from "../../../lib/model/floats.ts";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { assertThrows } from "../../asserts.ts";
+import { nmse } from "../../gpu.ts";
 
 const formats = new Map([...blockFormats.values()].map((format) => [format.name, format]));
 
@@ -128,4 +129,29 @@ Deno.test("gguf blocks: a tensor becomes f16, or f32 where a value is too large 
   assertEquals(large.dtype, "f32");
   assertEquals(toFloat32(large)[32], 3 * 60000);
   assertThrows(() => expandTensor(formatOf("Q8_0"), new Uint8Array(33)), InvalidFile);
+});
+
+Deno.test("gguf blocks: rounding to f16 costs an NMSE below 1e-7, however small the scales", () => {
+  let state = 1;
+  const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+  for (const format of formats.values()) {
+    if (!format.expand) continue;
+    for (const scale of [10, 0.01, 2e-5, 1e-6]) {
+      const bytes = Uint8Array.from({ length: 200 * format.bytes }, () => random() * 256);
+      const halves = new Float16Array(bytes.buffer);
+      for (let block = 0; block < 200; block++) {
+        // Q6_K has its scale at the end, the others at the start, some with a minimum behind it.
+        const at = block * format.bytes / 2;
+        const d = scale * (0.5 + random());
+        if (format.name === "Q6_K") halves[at + 104] = d;
+        else halves.set(/(_1|4_K|5_K)$/.test(format.name) ? [d, 4 * d] : [d], at);
+      }
+      const { dtype, bytes: expandedBytes } = expandTensor(format, bytes);
+      const error = nmse(
+        toFloat32({ dtype, bytes: expandedBytes }),
+        expanded(format.name, bytes),
+      );
+      assert(error < 1e-7, `${format.name} with scales of ${scale}: ${error}`);
+    }
+  }
 });
