@@ -6,6 +6,7 @@
 
 import { Cancelled, InvalidRequest } from "../errors.ts";
 import type { Message, Sample, System } from "../data/record.ts";
+import { sampleName } from "../data/sample.ts";
 import { deriveSeed } from "../seeds.ts";
 import { countVotes, fleissKappa, pairwiseAgreement, sampleAgreement } from "./agreement.ts";
 import type { ClassifySettings } from "./settings.ts";
@@ -92,9 +93,10 @@ export async function classify(
 export function rolePlayPrompt(targetModel: string, sample: Sample, index: number): Message[] {
   if (sample.answer === null) {
     throw new InvalidRequest(
-      `Cannot classify sample ${
-        index + 1
-      }: it has no answer, and teachers judge a task by its answer`,
+      `Cannot classify ${
+        sampleName(sample, index + 1)
+      }: it has no answer, and teachers judge a task ` +
+        "by its answer",
     );
   }
   const content = `Act as ${targetModel}. You are given a task and its answer. \

@@ -62,7 +62,9 @@ Deno.test("classify: the prompt, to the letter", () => {
   }]);
   assertThrows(
     () => rolePlayPrompt("x", readSamples([{ question: "Why?" }])[0], 4),
-    (error) => error instanceof InvalidRequest && /sample 5: it has no answer/.test(error.message),
+    (error) =>
+      error instanceof InvalidRequest &&
+      /sample 5 \("Why\?"\): it has no answer/.test(error.message),
   );
 });
 
