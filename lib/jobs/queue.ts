@@ -366,7 +366,8 @@ export class Queue {
       const unsubscribe = this.subscribe(id, look);
       const timer = setTimeout(finish, seconds * 1000);
       signal?.addEventListener("abort", finish);
-      look();
+      if (signal?.aborted) finish();
+      else look();
     });
   }
 

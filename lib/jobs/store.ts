@@ -97,6 +97,23 @@ export class Store {
     return new Set(rows.map(({ path }) => path));
   }
 
+  /**
+   * Removes what no row names at a path and below, which is all of it in most cases. What cannot be
+   * removed goes at the next start: the row that named it is gone, and the answer says so.
+   */
+  async #removeUnnamed(at: string): Promise<void> {
+    try {
+      for (const path of unnamedIn(this.folder, at, this.#namedPaths())) {
+        await removeIfThere(this.resolve(path));
+      }
+    } catch (error) {
+      logger.warn("Cannot remove {path}, which nothing names any more: {error}", {
+        path: at,
+        error,
+      });
+    }
+  }
+
   #get<T>(table: Table, id: string): T | null {
     return this.#db.get<T>(`SELECT * FROM ${table} WHERE id = ?`, id);
   }
@@ -180,7 +197,7 @@ export class Store {
   /** Removes the row, then the bytes. */
   async removeFile(row: FileRow): Promise<void> {
     this.durably(() => this.#db.run("DELETE FROM files WHERE id = ?", row.id));
-    await removeIfThere(this.resolve(row.path));
+    await this.#removeUnnamed(row.path);
   }
 
   // Jobs and their events
@@ -317,14 +334,6 @@ export class Store {
     await this.#removeUnnamed(`jobs/${id}`);
   }
 
-  /** Removes what no row names in a folder, and the folder if that is all. */
-  async #removeUnnamed(folder: string): Promise<void> {
-    const named = this.#namedPaths();
-    for (const path of unnamedIn(this.folder, folder, named)) {
-      await removeIfThere(this.resolve(path));
-    }
-  }
-
   // Partitions and adapters
 
   /** Call it inside `durably`. */
@@ -349,7 +358,7 @@ export class Store {
       this.#db.run("UPDATE adapters SET partition_id = NULL WHERE partition_id = ?", row.id);
       this.#db.run("DELETE FROM partitions WHERE id = ?", row.id);
     });
-    await removeIfThere(this.resolve(row.folder));
+    await this.#removeUnnamed(row.folder);
   }
 
   /** Call it inside `durably`. */
@@ -375,6 +384,6 @@ export class Store {
   /** Removes the row, then the folder. */
   async removeAdapter(row: AdapterRow): Promise<void> {
     this.durably(() => this.#db.run("DELETE FROM adapters WHERE id = ?", row.id));
-    await removeIfThere(this.resolve(row.folder));
+    await this.#removeUnnamed(row.folder);
   }
 }

@@ -129,3 +129,18 @@ Deno.test("what is deleted between a request's plan and its queueing is missed a
   }
   assertStrictEquals(jobs(), before);
 });
+
+Deno.test("what is gone from the disk already can be deleted", async () => {
+  await using f = await appFixture();
+  const { id, result } = await f.trained();
+  await Deno.remove(f.base.store.resolve(`jobs/${id}`), { recursive: true });
+  const file = await f.base.upload("{}\n");
+  await Deno.remove(f.base.store.resolve(f.base.store.file(file)!.path));
+  const paths = [
+    `/v1/jobs/${id}`,
+    `/v1/adapters/${result.adapter}`,
+    `/v1/partitions/${result.partition}`,
+    `/v1/files/${file}`,
+  ];
+  for (const path of paths) assertStrictEquals((await remove(f, path))[0], 200, path);
+});

@@ -153,6 +153,8 @@ Deno.test("waiting ends by time too, and answers the job as it is", async () => 
   await using f = await fixture({}, endless);
   const job = f.queue.submit(await trainPlan(f));
   assertStrictEquals((await f.queue.wait(job.id, 0.01)).status, "running");
+  // A client that has left already is no reason to wait.
+  assertStrictEquals((await f.queue.wait(job.id, 60, AbortSignal.abort())).status, "running");
 });
 
 Deno.test("the queue has a bound, and two jobs cannot wait for one model name", async () => {
