@@ -8,9 +8,10 @@
 // written once there is room: neither is a training lost for a row of metrics, nor a state wrong for good.
 
 import { getLogger } from "@logtape/logtape";
+import { dirname, resolve } from "node:path";
 import { storageFailure } from "../errors.ts";
 import { type Condition, Database, equal, type Table } from "./database.ts";
-import { removeIfThere, writeDurably } from "./disk.ts";
+import { removeIfThere, syncFolderNow, writeDurably } from "./disk.ts";
 import { HeldWrites, type NewEvent } from "./held.ts";
 import { newId } from "./ids.ts";
 import type {
@@ -65,6 +66,14 @@ export class Store {
       Deno.mkdirSync(`${folder}/${name}`, { recursive: true, mode: 0o700 });
     }
     this.#db = new Database(folder);
+    // Names in the folders made above are synced one by one, so theirs have to be too.
+    syncFolderNow(folder);
+    try {
+      syncFolderNow(dirname(resolve(folder)));
+    } catch (error) {
+      // A folder that this user may pass but not read: whoever set it up made the data folder.
+      if (!(error instanceof Deno.errors.PermissionDenied)) throw error;
+    }
     const made = this.#db.get<{ made_at_ms: number }>("SELECT made_at_ms FROM store")!;
     sweep(folder, this.#namedPaths(), made.made_at_ms);
     const cut = this.#db.all<{ id: string }>(

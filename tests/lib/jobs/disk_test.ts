@@ -5,6 +5,7 @@ import { assert, assertEquals } from "@std/assert";
 import { syncTree } from "../../../lib/jobs/disk.ts";
 import { planClassify, planEvaluate, planPartition, planTrain } from "../../../lib/jobs/plan.ts";
 import { rethreshold } from "../../../lib/jobs/short_tasks.ts";
+import { Store } from "../../../lib/jobs/store.ts";
 import { classifySettings, partitionSettings } from "../../../lib/par/settings.ts";
 import { evaluateSettings, trainSettings } from "../../../lib/train/settings.ts";
 import { type Fixture, fixture } from "./fixture.ts";
@@ -125,3 +126,25 @@ Deno.test("so is a rethresholded partition before it is answered", () =>
     const { folder } = await rethreshold(f, source, settings, new AbortController().signal);
     assertEquals(treeOf(f.store.resolve(folder)).filter((path) => !synced.includes(path)), []);
   }));
+
+Deno.test("the folders of a new store are synced where they lie", async () => {
+  const root = await Deno.makeTempDir();
+  const { openSync } = Deno;
+  const synced: string[] = [];
+  Deno.openSync = (path, options) => {
+    const file = openSync(path, options);
+    const sync = file.syncSync.bind(file);
+    file.syncSync = () => {
+      sync();
+      synced.push(String(path));
+    };
+    return file;
+  };
+  try {
+    new Store(`${root}/data`).close();
+    assertEquals(synced, [`${root}/data`, root]);
+  } finally {
+    Deno.openSync = openSync;
+    await Deno.remove(root, { recursive: true });
+  }
+});
