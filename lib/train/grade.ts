@@ -148,11 +148,16 @@ export function parseNumber(text: string): number | null {
   const fraction = bare.match(/^([-+]?[\d.,]+)\s*\/\s*([\d.,]+)$/);
   if (fraction) {
     const over = parseNumber(fraction[1]), under = parseNumber(fraction[2]);
-    return over === null || under === null || under === 0 ? null : over / under;
+    return over === null || under === null ? null : finite(over / under);
   }
   const [whole] = bare.match(number) ?? [];
   if (whole === undefined || whole !== bare) return null;
-  return Number(whole.replaceAll(",", ""));
+  return finite(Number(whole.replaceAll(",", "")));
+}
+
+/** Infinity would be within the tolerance of every number. */
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
 }
 
 /** The text between the dollar signs of a formula. */

@@ -60,6 +60,15 @@ for (
   });
 }
 
+Deno.test("grade: a number past the range of f64 is a text, and equals no other number", () => {
+  const nines = "9".repeat(400);
+  for (const huge of ["1e999", "-1e999", nines, `${nines}/2`, `1/0.${"0".repeat(400)}1`]) {
+    assertEquals(parseNumber(huge), null, huge);
+    assert(!sameAnswer(huge, "72") && !sameAnswer("72", huge), huge);
+    assert(sameAnswer(huge, huge), huge);
+  }
+});
+
 Deno.test("grade: answers are compared as numbers, else as text", () => {
   assert(sameAnswer("1,080.0", "$1080"));
   assert(sameAnswer("1/2", "0.5"));
