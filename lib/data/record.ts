@@ -1,6 +1,7 @@
 // A sample in one form, whatever its file looked like (API.md, "Files in").
 
-export type System = "system1" | "system2";
+export const systems = ["system1", "system2"] as const;
+export type System = typeof systems[number];
 
 export interface Message {
   role: "system" | "user" | "assistant";

@@ -44,6 +44,8 @@ export interface RenderSettings {
   systemPrompt?: string | null;
   /** "refuse" by default. "truncate" drops the end of the answer, and skips where no answer is left. */
   tooLong?: TooLong;
+  /** Told of each sample, by its number from 1, before it is rendered. */
+  onSample?(number: number): void;
 }
 
 export interface PromptSettings {
@@ -53,10 +55,12 @@ export interface PromptSettings {
   systemPrompt?: string | null;
   /** "refuse" by default. "truncate" drops the beginning of the prompt, as TRL once did. */
   tooLong?: TooLong;
+  /** Told of each sample, by its number from 1, before it is rendered. */
+  onSample?(number: number): void;
 }
 
 /**
- * Renders one sample whole, whatever its length.
+ * Renders one sample, whatever its length; of one with more than `upTo` tokens perhaps not all.
  * @throws {InvalidRequest} when it has no answer, or nothing comes before the answer.
  */
 export function renderSample(
@@ -64,6 +68,7 @@ export function renderSample(
   tokenizer: RenderTokenizer,
   index: number,
   systemPrompt: string | null = null,
+  upTo = Infinity,
 ): RenderedSample {
   if (sample.answer === null) {
     throw new InvalidRequest(
@@ -73,12 +78,12 @@ export function renderSample(
     );
   }
   const prompt = withSystemPrompt(sample.prompt, systemPrompt);
-  const promptTokens = encodePrompt(prompt, tokenizer, index);
+  const promptTokens = encodePrompt(prompt, tokenizer, index, upTo);
   const conversation: Message[] = [...prompt, { role: "assistant", content: sample.answer }];
-  const whole = tokenizer.encodeChat(conversation, { addGenerationPrompt: false });
+  const whole = tokenizer.encodeChat(conversation, { addGenerationPrompt: false, upTo });
   const answerTokens = startsWith(whole, promptTokens)
     ? whole.slice(promptTokens.length)
-    : encodeAnswerApart(prompt, conversation, sample.answer, tokenizer);
+    : encodeAnswerApart(prompt, conversation, sample.answer, tokenizer, upTo);
   // Without an end the model never learns to stop; some templates leave it to the tokenizer.
   if (!answerTokens.some((token) => tokenizer.eosTokens.includes(token))) {
     answerTokens.push(...tokenizer.eosTokens.slice(0, 1));
@@ -97,9 +102,14 @@ export function renderSample(
 export function renderSamples(
   samples: Sample[],
   tokenizer: RenderTokenizer,
-  { maxLength, positions = Infinity, systemPrompt = null, tooLong = "refuse" }: RenderSettings,
+  settings: RenderSettings,
 ): Rendered<RenderedSample> {
-  const all = samples.map((sample, index) => renderSample(sample, tokenizer, index, systemPrompt));
+  const { maxLength, positions = Infinity, systemPrompt = null, tooLong = "refuse" } = settings;
+  const upTo = tooLong === "refuse" ? positions : Infinity;
+  const all = samples.map((sample, index) => {
+    settings.onSample?.(index + 1);
+    return renderSample(sample, tokenizer, index, systemPrompt, upTo);
+  });
   return limit(samples, all, { name: "max_length", max: maxLength, positions, tooLong }, {
     length: ({ tokens }) => tokens.length,
     cut: ({ tokens, promptLength }, max) =>
@@ -118,12 +128,17 @@ export function renderSamples(
 export function renderPrompts(
   samples: Sample[],
   tokenizer: RenderTokenizer,
-  { maxPromptLength, positions = Infinity, systemPrompt = null, tooLong = "refuse" }:
-    PromptSettings,
+  settings: PromptSettings,
 ): Rendered<Uint32Array> {
-  const all = samples.map(({ prompt }, index) =>
-    Uint32Array.from(encodePrompt(withSystemPrompt(prompt, systemPrompt), tokenizer, index))
-  );
+  const { maxPromptLength, positions = Infinity, systemPrompt = null, tooLong = "refuse" } =
+    settings;
+  const upTo = tooLong === "refuse" ? positions : Infinity;
+  const all = samples.map(({ prompt }, index) => {
+    settings.onSample?.(index + 1);
+    return Uint32Array.from(
+      encodePrompt(withSystemPrompt(prompt, systemPrompt), tokenizer, index, upTo),
+    );
+  });
   const bound: Bound = { name: "max_prompt_length", max: maxPromptLength, positions, tooLong };
   return limit(samples, all, bound, {
     length: (tokens) => tokens.length,
@@ -155,8 +170,13 @@ function withSystemPrompt(prompt: Message[], systemPrompt: string | null): Messa
   return [{ role: "system", content: systemPrompt }, ...prompt];
 }
 
-function encodePrompt(prompt: Message[], tokenizer: RenderTokenizer, index: number): number[] {
-  const tokens = tokenizer.encodeChat(prompt, { addGenerationPrompt: true });
+function encodePrompt(
+  prompt: Message[],
+  tokenizer: RenderTokenizer,
+  index: number,
+  upTo: number,
+): number[] {
+  const tokens = tokenizer.encodeChat(prompt, { addGenerationPrompt: true, upTo });
   if (tokens.length === 0) {
     throw new InvalidRequest(
       `Cannot render sample ${index + 1}: its prompt has no token to predict from`,
@@ -171,12 +191,13 @@ function encodeAnswerApart(
   conversation: Message[],
   answer: string,
   tokenizer: RenderTokenizer,
+  upTo: number,
 ): number[] {
   // Where only tokens merged across the border, the text still tells what the template adds.
   const before = tokenizer.renderChat(prompt, { addGenerationPrompt: true });
   const whole = tokenizer.renderChat(conversation, { addGenerationPrompt: false });
   const rest = whole.startsWith(before) ? whole.slice(before.length) : answer;
-  return tokenizer.encode(rest, { addSpecial: false });
+  return tokenizer.encode(rest, { addSpecial: false, upTo });
 }
 
 function startsWith(whole: number[], start: number[]): boolean {
@@ -210,11 +231,14 @@ function limit<T>(
     const bound = asked <= positions
       ? `${name} is ${asked}`
       : `the model has ${positions} positions for it`;
+    // What is longer than the model's positions was not rendered to its end.
+    const atLeast = (length: number) => length > positions ? "at least " : "";
     throw new InvalidRequest(
-      `Cannot use ${sampleName(given[first], first + 1)}: it has ${
-        describe(all[first])
-      }, ${bound}; ` +
-        `${tooLongOnes.length} of ${all.length} samples are too long, the longest has ${longest}. ` +
+      `Cannot use ${sampleName(given[first], first + 1)}: it has ${atLeast(length(all[first]))}` +
+        `${
+          describe(all[first])
+        }, ${bound}; ${tooLongOnes.length} of ${all.length} samples are too ` +
+        `long, the longest has ${atLeast(longest)}${longest}. ` +
         (longest <= positions ? `Set ${name} to ${longest} or drop them` : "Shorten or drop them"),
       asked <= positions ? name : "file",
       asked <= positions ? undefined : "context_length_exceeded",

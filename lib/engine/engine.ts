@@ -5,9 +5,11 @@
 import { getLogger } from "@logtape/logtape";
 import { Cancelled, GpuError } from "../errors.ts";
 import type { GpuTask, Task, TaskEvent, TaskResults, TextTask } from "./messages.ts";
-import type { EngineReply, EngineRequest, TextAnswer } from "./protocol.ts";
+import type { EngineReply, EngineRequest, FromText } from "./protocol.ts";
 import { describeError, reviveError } from "./task_error.ts";
+import type { TeacherReply } from "./text/messages.ts";
 import { type TaskTexts, TextPool, type TextPoolOptions } from "./text/pool.ts";
+import { memoryOf } from "./text/rows.ts";
 
 const logger = getLogger(["lorapar", "engine"]);
 
@@ -53,6 +55,8 @@ interface Running {
   id: string;
   task: GpuTask;
   texts: TaskTexts;
+  /** What the task's text call waits for of the engine's thread. */
+  asked: PromiseWithResolvers<Uint32Array[]> | null;
   /** One i32, 1 once the task should stop; a busy Worker cannot receive messages. */
   cancel: SharedArrayBuffer;
   begun: boolean;
@@ -65,6 +69,11 @@ type TextAsked = Extract<EngineReply, { type: "text" }>;
 
 function isTextTask(task: Task): task is TextTask {
   return task.kind === "describe_model" || task.kind === "inspect_file";
+}
+
+function settle(asked: Running["asked"], reply: TeacherReply): void {
+  if ("tokens" in reply) asked?.resolve(reply.tokens);
+  else asked?.reject(reviveError(reply.error));
 }
 
 function logFault(message: string): void {
@@ -112,6 +121,7 @@ class SupervisedEngine implements Engine {
       id: `task-${this.#nextId++}`,
       task: task as GpuTask,
       texts: this.#texts.forTask(onEvent),
+      asked: null,
       cancel: new SharedArrayBuffer(4),
       begun: false,
       onEvent,
@@ -207,22 +217,30 @@ class SupervisedEngine implements Engine {
     if (!task) return;
     if (reply.type === "begun") task.begun = true;
     else if (reply.type === "event") task.onEvent?.(reply.event);
-    else if (reply.type === "text") this.#callText(task.texts, reply);
+    else if (reply.type === "text") this.#callText(task, reply);
+    else if (reply.type === "text_reply") settle(task.asked, reply.reply);
     else if (reply.type === "done") task.resolve(reply.result);
     else task.reject(reviveError(reply.error));
   }
 
-  /** Makes a call for the engine's thread and passes the answer on. */
-  async #callText(texts: TaskTexts, { call, request }: TextAsked): Promise<void> {
+  /** Makes a call for the engine's thread and passes on what comes of it. */
+  async #callText(task: Running, { call, request }: TextAsked): Promise<void> {
     const worker = this.#worker;
-    let answer: TextAnswer;
+    const pass = (message: FromText, memory: ArrayBuffer[] = []) =>
+      worker?.postMessage(message, memory);
     try {
-      const result = await texts.call(request.kind, request.args);
-      answer = { type: "text_done", call, result };
+      const result = await task.texts.call(request.kind, request.args, {
+        onRows: (rows) => pass({ type: "text_rows", call, rows }, memoryOf(rows)),
+        onAsk(ask) {
+          task.asked = Promise.withResolvers();
+          pass({ type: "text_ask", call, ask });
+          return task.asked.promise;
+        },
+      });
+      pass({ type: "text_done", call, result });
     } catch (error) {
-      answer = { type: "text_failed", call, error: describeError(error, logFault) };
+      pass({ type: "text_failed", call, error: describeError(error, logFault) });
     }
-    worker?.postMessage(answer);
   }
 
   /** Counts silence by its own ticks, so that a machine that slept is no reason to restart. */

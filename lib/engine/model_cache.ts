@@ -10,12 +10,12 @@ import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { GpuError, InvalidFile } from "../errors.ts";
 import { type Decoder, destroyDecoder, loadDecoder, tuneDecoder } from "../model/decoder.ts";
 import { modelVersion } from "../model/model_files.ts";
-import { openModel } from "../model/open.ts";
-import type { ModelSource } from "../model/source.ts";
+import { openWeights } from "../model/open.ts";
+import type { ModelWeights } from "../model/source.ts";
 import type { Turns } from "./turns.ts";
 
 export interface LoadedModel {
-  source: ModelSource;
+  source: ModelWeights;
   decoder: Decoder;
 }
 
@@ -23,9 +23,9 @@ export interface LoadedModel {
 export interface ModelLoader {
   /** Changes when the model's files do. @throws {InvalidFile} when they are gone. */
   version(path: string): Promise<string>;
-  open(path: string): Promise<ModelSource>;
+  open(path: string): Promise<ModelWeights>;
   load(
-    source: ModelSource,
+    source: ModelWeights,
     onProgress?: (done: number, total: number) => void,
   ): Promise<Decoder>;
   free(decoder: Decoder): Promise<void>;
@@ -166,7 +166,7 @@ export class ModelCache {
   async #read(
     path: string,
     version: string,
-    source: ModelSource,
+    source: ModelWeights,
     onProgress?: (done: number, total: number) => void,
   ): Promise<LoadedModel> {
     const decoder = await this.loader.load(source, onProgress);
@@ -262,7 +262,7 @@ async function happens(
 export function gpuModelLoader(gpu: Gpu): ModelLoader {
   return {
     version: modelVersion,
-    open: openModel,
+    open: openWeights,
     async load(source, onProgress) {
       const decoder = await loadDecoder(gpu, source, onProgress);
       try {

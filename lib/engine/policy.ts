@@ -3,12 +3,12 @@
 import { releaseAdapter, uploadAdapter } from "../lora/adapter.ts";
 import { readAdapter } from "../lora/adapter_file.ts";
 import type { Policy } from "../model/pass.ts";
-import type { ModelSource } from "../model/source.ts";
+import type { ModelWeights } from "../model/source.ts";
 import { type GpuContext, modelUse } from "./context.ts";
 import type { ModelReference } from "./messages.ts";
 
 export interface LoadedPolicy extends Policy {
-  source: ModelSource;
+  source: ModelWeights;
 }
 
 /** Runs `work` with the model loaded; loading itself takes a turn on the GPU. */

@@ -17,15 +17,15 @@ export async function runTask(
 ): Promise<TaskResults[keyof TaskResults]> {
   switch (task.kind) {
     case "classify":
-      return await classify(await context.device(), task);
+      return await classify(context, task);
     case "partition":
-      return await partition(await context.device(), task);
+      return await partition(context, task);
     case "rethreshold":
       return await rethreshold(await context.device(), task);
     case "train":
-      return await train(await context.device(), task);
+      return await train(context, task);
     case "evaluate":
-      return await evaluate(await context.device(), task);
+      return await evaluate(context, task);
     case "chat":
       return await chat(context, task);
     case "doctor":

@@ -29,7 +29,7 @@ interface Opened {
 }
 
 const turns = createTurns();
-const texts = new TextRelay((reply) => self.postMessage(reply));
+const texts = new TextRelay((reply) => self.postMessage(reply), fault);
 const keeper = new GpuKeeper(open, (problem) => self.postMessage({ type: "device", problem }));
 let choicesPath: string | null = null;
 let heart = new Int32Array(new SharedArrayBuffer(4));
@@ -117,7 +117,7 @@ self.onmessage = ({ data }) => {
     run(data.id, data.task, data.cancel);
     return;
   }
-  if (data.type === "text_done" || data.type === "text_failed") return texts.take(data);
+  if (data.type !== "open") return texts.take(data);
   choicesPath = data.choicesPath;
   heart = new Int32Array(data.heart);
   beat();

@@ -6,7 +6,7 @@
 import { InvalidFile } from "../errors.ts";
 import type { ModelConfig, Projection } from "../model/config.ts";
 import { isFile, readJsonObject } from "../model/positioned_file.ts";
-import type { ModelSource } from "../model/source.ts";
+import type { ModelWeights } from "../model/source.ts";
 import { type LoraLayout, loraLayout, loraScale } from "./layout.ts";
 import { type PeftTensor, readPeftAdapter, writePeftAdapter } from "./peft.ts";
 
@@ -21,7 +21,7 @@ interface Note {
 }
 
 /** The base of an adapter: what its factors must fit, and which weights they were trained on. */
-export type AdapterBase = Pick<ModelSource, "config" | "digest">;
+export type AdapterBase = Pick<ModelWeights, "config" | "digest">;
 
 export interface AdapterSettings {
   r: number;

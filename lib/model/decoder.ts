@@ -9,7 +9,7 @@ import { destroyWeight, uploadWeight, type Weight, type WeightUse } from "../../
 import { GpuError } from "../errors.ts";
 import { type ModelConfig, type Projection, projectionPath, projections } from "./config.ts";
 import { toFloat32 } from "./floats.ts";
-import type { ModelSource, StoredTensor } from "./source.ts";
+import type { ModelWeights, StoredTensor } from "./source.ts";
 
 export interface Block {
   inputNorm: Tensor;
@@ -37,7 +37,7 @@ export interface Decoder {
 /** Puts a model's weights on the GPU. @throws {InvalidFile} @throws {GpuError} */
 export async function loadDecoder(
   gpu: Gpu,
-  source: ModelSource,
+  source: ModelWeights,
   onProgress?: (done: number, total: number) => void,
 ): Promise<Decoder> {
   const { config } = source;
@@ -211,7 +211,7 @@ export function ropeFrequencies(config: ModelConfig): Float64Array {
 }
 
 /** Parameters of the base, for memory and speed estimates. */
-export function parameterCount(source: ModelSource): number {
+export function parameterCount(source: ModelWeights): number {
   let count = 0;
   for (const { shape } of source.tensors.values()) count += elementCount(shape);
   return count;

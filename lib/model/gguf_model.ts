@@ -11,8 +11,8 @@ import { type GgufFile, type GgufTensor, openGgufFile } from "./gguf.ts";
 import { expandTensor } from "./gguf_blocks.ts";
 import { ggufTokenizerKind, ggufTokenizerParts } from "./gguf_tokenizer.ts";
 import { checkConfig, isPositive } from "./hf_config.ts";
-import { computedTensors, modelSource, type UnreadTensor } from "./model_source.ts";
-import type { ModelSource, StoredTensor } from "./source.ts";
+import { computedTensors, modelSource, modelWeights, type UnreadTensor } from "./model_source.ts";
+import type { ModelSource, ModelWeights, StoredTensor } from "./source.ts";
 import { ChatTokenizer } from "./tokenizer.ts";
 
 /** Opens a .gguf file without reading its weights. @throws {InvalidFile} as `openModel` */
@@ -22,6 +22,18 @@ export function openGgufModel(path: string): ModelSource {
     const config = ggufConfig(file);
     const tokenizer = new ChatTokenizer(ggufTokenizerParts(file.metadata, path), config, path);
     return modelSource(config, tokenizer, tensorsOf(file, config), path, () => file.close());
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/** Opens a .gguf file without its token lists. @throws {InvalidFile} as `openGgufModel` */
+export function openGgufWeights(path: string): ModelWeights {
+  const file = openGgufFile(path, { skipLists: true });
+  try {
+    const config = ggufConfig(file);
+    return modelWeights(config, tensorsOf(file, config), path, () => file.close());
   } catch (error) {
     file.close();
     throw error;

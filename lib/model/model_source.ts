@@ -6,7 +6,7 @@ import { InvalidFile } from "../errors.ts";
 import { type ModelConfig, projectionPath, projections, projectionShape } from "./config.ts";
 import { baseDigest, type StoredBytes } from "./digest.ts";
 import { firstNonFinite } from "./floats.ts";
-import type { ModelSource, StoredTensor } from "./source.ts";
+import type { ModelSource, ModelWeights, StoredTensor } from "./source.ts";
 
 /** Every tensor an architecture computes with, by its Hugging Face name, with its shape (out, in). */
 export function modelTensors(config: ModelConfig): Map<string, number[]> {
@@ -81,19 +81,16 @@ export function computedTensors(
 }
 
 /**
- * Joins a config, a tokenizer and the tensors found into a source; `read` refuses NaN and Inf.
+ * Joins a config and the tensors found; `read` refuses NaN and Inf.
  * @throws {InvalidFile} as `computedTensors`
  */
-export function modelSource(
+export function modelWeights(
   config: ModelConfig,
-  tokenizer: ModelSource["tokenizer"],
   found: ReadonlyMap<string, UnreadTensor>,
   where: string,
   close: () => void,
-): ModelSource {
+): ModelWeights {
   const tensors = computedTensors(config, found, where);
-  // The tokenizer's own end counts as one of the model's.
-  const complete = { ...config, eosTokens: [...tokenizer.eosTokens] };
   const read = (name: string): Promise<StoredTensor> =>
     Promise.try(() => {
       const tensor = tensors.get(name);
@@ -108,6 +105,18 @@ export function modelSource(
       return stored;
     });
   let known: string | null = null;
-  const digest = () => known ??= baseDigest(complete, tensors);
-  return { config: complete, tokenizer, tensors, read, digest, close };
+  const digest = () => known ??= baseDigest(config, tensors);
+  return { config, tensors, read, digest, close };
+}
+
+/** The same with a tokenizer, whose own end counts as one of the model's. */
+export function modelSource(
+  config: ModelConfig,
+  tokenizer: ModelSource["tokenizer"],
+  found: ReadonlyMap<string, UnreadTensor>,
+  where: string,
+  close: () => void,
+): ModelSource {
+  const complete = { ...config, eosTokens: [...tokenizer.eosTokens] };
+  return { ...modelWeights(complete, found, where, close), tokenizer };
 }

@@ -3,12 +3,12 @@
 
 import { InvalidFile } from "../errors.ts";
 import type { ModelConfig } from "./config.ts";
-import { openGgufModel } from "./gguf_model.ts";
+import { openGgufModel, openGgufWeights } from "./gguf_model.ts";
 import { parseHfConfig } from "./hf_config.ts";
-import { computedTensors, modelSource, type UnreadTensor } from "./model_source.ts";
+import { computedTensors, modelSource, modelWeights, type UnreadTensor } from "./model_source.ts";
 import { isFile, readJsonObject, reason } from "./positioned_file.ts";
 import { floatType, openSafetensors, type SafetensorsFile } from "./safetensors.ts";
-import type { ModelSource } from "./source.ts";
+import type { ModelSource, ModelWeights } from "./source.ts";
 import { resolveTiedHead } from "./tied_head.ts";
 import { checkTokenizerFile, readHfTokenizer } from "./tokenizer.ts";
 
@@ -22,16 +22,46 @@ export async function openModel(path: string): Promise<ModelSource> {
 }
 
 /**
+ * Opens a model without its tokenizer and chat template, whose files are not looked at.
+ * @throws {InvalidFile} as `openModel`, but for what is wrong there
+ */
+export async function openWeights(path: string): Promise<ModelWeights> {
+  const found = await statOf(path);
+  return found.isDirectory ? openHfWeights(path) : openGgufWeights(path);
+}
+
+/**
  * Opens a Hugging Face folder; golden models, which have no tokenizer, bring another `readTokenizer`.
  * @throws {InvalidFile} as `openModel`
  */
 export function openHfFolder(folder: string, readTokenizer = readHfTokenizer): ModelSource {
   const config = readHfConfig(folder);
   const tokenizer = readTokenizer(folder, config);
+  return withShards(
+    folder,
+    config,
+    (config, { tensors, close }) => modelSource(config, tokenizer, tensors, folder, close),
+  );
+}
+
+function openHfWeights(folder: string): ModelWeights {
+  return withShards(
+    folder,
+    readHfConfig(folder),
+    (config, { tensors, close }) => modelWeights(config, tensors, folder, close),
+  );
+}
+
+/** Opens the weights' files; they stay open when `use` returns, and not when it throws. */
+function withShards<T>(
+  folder: string,
+  config: ModelConfig,
+  use: (config: ModelConfig, shards: Shards) => T,
+): T {
   const { tensors, close } = openShards(folder);
   try {
     const used = resolveTiedHead(config, tensors);
-    return modelSource(used.config, tokenizer, used.tensors, folder, close);
+    return use(used.config, { tensors: used.tensors, close });
   } catch (error) {
     close();
     throw error;

@@ -11,9 +11,9 @@ export interface StoredTensor {
   bytes: Uint8Array<ArrayBuffer>;
 }
 
-export interface ModelSource {
+/** A model's sizes and weights. Its texts are left to others (lib/engine/text), and with them their risks. */
+export interface ModelWeights {
   config: ModelConfig;
-  tokenizer: ChatTokenizer;
   /** Hugging Face names, e.g. `model.layers.0.self_attn.q_proj.weight`, with their shapes. */
   tensors: ReadonlyMap<string, { shape: number[]; sizeBytes: number }>;
   /** Reads one tensor. @throws {InvalidFile} when it is missing, truncated or holds NaN or Inf. */
@@ -21,4 +21,8 @@ export interface ModelSource {
   /** Names the base's weights (digest.ts); the files are read at the first call. */
   digest(): string;
   close(): void;
+}
+
+export interface ModelSource extends ModelWeights {
+  tokenizer: ChatTokenizer;
 }

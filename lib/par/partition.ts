@@ -26,12 +26,11 @@ import {
   type Selection,
   selectSharedByCount,
 } from "../../kernels/select.ts";
+import { type System, systems } from "../data/record.ts";
 import { InvalidRequest, NumericError } from "../errors.ts";
 import type { LoraLayout } from "../lora/layout.ts";
 
 export type { BySystem };
-export type System = keyof BySystem<unknown>;
-export const systems: readonly System[] = ["system1", "system2"];
 
 /** What decides the regions from the importances. */
 export interface CutSettings {

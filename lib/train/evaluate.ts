@@ -2,12 +2,9 @@
 // one, and the loss on the answers it should have given.
 
 import { pack, planBatches } from "../data/pack.ts";
-import { promptPositions, type RenderedSample, renderPrompts } from "../data/render.ts";
-import type { Sample } from "../data/record.ts";
-import type { ModelConfig } from "../model/config.ts";
-import { generate, type GenerateHooks } from "../model/generate.ts";
+import type { RenderedSample } from "../data/render.ts";
+import { type Completion, generate, type GenerateHooks } from "../model/generate.ts";
 import { pass, type Policy, releaseBatch, uploadBatch } from "../model/pass.ts";
-import type { ChatTokenizer } from "../model/tokenizer.ts";
 import { deriveSeed } from "../seeds.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { tokensPerPass } from "./phase.ts";
@@ -15,52 +12,25 @@ import { tokensPerPass } from "./phase.ts";
 /** Prompts generated side by side. */
 const batchSize = 32;
 
-export interface Answer {
-  sample: Sample;
-  text: string;
-  tokens: number;
-  truncated: boolean;
-}
-
 /**
- * The prompts of samples that are to be answered in `maxTokens`.
- * @throws {InvalidRequest} when one leaves the model no room for that.
+ * Answers every prompt, in order. `onAnswers` takes the answers to the prompts from number `first` on, while
+ * the GPU is others'.
  */
-export function answerPrompts(
-  samples: Sample[],
-  tokenizer: ChatTokenizer,
-  config: ModelConfig,
-  { maxTokens, systemPrompt }: { maxTokens: number; systemPrompt: string | null },
-): Uint32Array[] {
-  const positions = promptPositions(config, maxTokens, "max_tokens");
-  return renderPrompts(samples, tokenizer, {
-    maxPromptLength: Infinity,
-    positions,
-    systemPrompt,
-  }).samples;
-}
-
-/** Answers every sample, in order; `onAnswers` takes how many are done. */
 export async function answerAll(
   gpu: Gpu,
   policy: Policy,
-  tokenizer: ChatTokenizer,
-  samples: Sample[],
-  { maxTokens, temperature, seed, systemPrompt }: {
+  prompts: Uint32Array[],
+  { maxTokens, temperature, seed, eosTokens }: {
     maxTokens: number;
     temperature: number;
     seed: number;
-    systemPrompt: string | null;
+    eosTokens: number[];
   },
-  hooks: GenerateHooks & { onAnswers(done: number, total: number): void },
-): Promise<Answer[]> {
-  const { config } = policy.decoder;
-  const prompts = answerPrompts(samples, tokenizer, config, { maxTokens, systemPrompt });
-  const answers: Answer[] = [];
-  for (let first = 0; first < samples.length; first += batchSize) {
-    const some = prompts.slice(first, first + batchSize);
-    const sampled = await generate(gpu, policy, {
-      prompts: some,
+  hooks: GenerateHooks & { onAnswers(first: number, answers: Completion[]): Promise<void> },
+): Promise<void> {
+  for (let first = 0; first < prompts.length; first += batchSize) {
+    const answers = await generate(gpu, policy, {
+      prompts: prompts.slice(first, first + batchSize),
       completionsPerPrompt: 1,
       maxNewTokens: maxTokens,
       temperature,
@@ -68,19 +38,10 @@ export async function answerAll(
       topP: 1,
       minP: 0,
       seed: deriveSeed(seed, "batch", first),
-      eosTokens: config.eosTokens,
+      eosTokens,
     }, hooks);
-    sampled.forEach(({ tokens, finished }, i) =>
-      answers.push({
-        sample: samples[first + i],
-        text: tokenizer.decode([...tokens], { skipSpecial: true }),
-        tokens: tokens.length,
-        truncated: !finished,
-      })
-    );
-    hooks.onAnswers(answers.length, samples.length);
+    await hooks.onAnswers(first, answers);
   }
-  return answers;
 }
 
 /** Mean negative log-likelihood of all answer tokens, dropout off. */

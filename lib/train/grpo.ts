@@ -8,11 +8,16 @@
 
 import type { Tensor } from "../../kernels/gpu/tensor.ts";
 import type { Adapter, LoraDropout } from "../lora/adapter.ts";
-import { generate } from "../model/generate.ts";
+import { type Completion, generate } from "../model/generate.ts";
 import { type DeviceBatch, pass, releaseBatch, uploadBatch } from "../model/pass.ts";
-import type { ChatTokenizer } from "../model/tokenizer.ts";
 import { deriveSeed } from "../seeds.ts";
-import { type GrpoPrompt, type Rollout, type UpdateBatch, updateBatches } from "./grpo_batches.ts";
+import {
+  type GrpoPrompt,
+  type Rollout,
+  type ScoredCompletion,
+  type UpdateBatch,
+  updateBatches,
+} from "./grpo_batches.ts";
 import { groupAdvantages, grpoPass, type ScoredPolicy } from "./grpo_loss.ts";
 import { rolloutMetrics, updateMetrics } from "./grpo_metrics.ts";
 import {
@@ -23,20 +28,30 @@ import {
   requireFinite,
   totalSteps,
 } from "./phase.ts";
-import { scoreCompletion } from "./rewards.ts";
 import type { GrpoSettings } from "./settings.ts";
 import { epochs } from "./sft.ts";
+
+/** What the loop needs of whoever knows the texts; here are only tokens and numbers. */
+export interface GrpoTexts {
+  /** Tokens that end a completion. */
+  eosTokens: number[];
+  /**
+   * The texts and rewards of completions, in order; `prompt` is a prompt's number.
+   * @throws {NumericError} when a sum of rewards is NaN or Inf.
+   */
+  score(completions: { prompt: number; tokens: Uint32Array }[]): Promise<ScoredCompletion[]>;
+}
 
 /** Trains on prompts. @throws {NumericError} @throws {Cancelled} @throws {GpuError} */
 export async function trainGrpo(
   context: PhaseContext,
   prompts: GrpoPrompt[],
-  tokenizer: ChatTokenizer,
+  texts: GrpoTexts,
   settings: GrpoSettings,
 ): Promise<PhaseResult> {
   const reference = settings.beta > 0 ? snapshot(context) : null;
   try {
-    return await takeSteps(context, prompts, tokenizer, settings, reference);
+    return await takeSteps(context, prompts, texts, settings, reference);
   } finally {
     if (reference) context.gpu.release(reference.phi);
   }
@@ -46,7 +61,7 @@ export async function trainGrpo(
 async function takeSteps(
   context: PhaseContext,
   prompts: GrpoPrompt[],
-  tokenizer: ChatTokenizer,
+  texts: GrpoTexts,
   settings: GrpoSettings,
   reference: Adapter | null,
 ): Promise<PhaseResult> {
@@ -62,10 +77,13 @@ async function takeSteps(
     context.checkCancelled();
     const chosen = batches.next().value.map((index) => prompts[index]);
     const begin = performance.now();
-    const rollouts = await context.turn(() =>
-      rollOut(context, chosen, tokenizer, settings, deriveSeed(context.seed, "rollout", step))
+    const seed = deriveSeed(context.seed, "rollout", step);
+    const sampled = await context.turn(() =>
+      sampleCompletions(context, chosen, texts.eosTokens, settings, seed)
     );
     const generationSeconds = (performance.now() - begin) / 1000;
+    // Not in the turn: the GPU is others' while the texts are judged.
+    const rollouts = await scoreRollouts(chosen, sampled, texts, settings);
     for (const rollout of rollouts) context.onSample(describeRollout(rollout, step + 1));
     const generated = rollouts.reduce((sum, { completion }) => sum + completion.length, 0);
     const trained = rollouts.reduce(
@@ -110,44 +128,48 @@ function snapshot({ gpu, adapter }: PhaseContext): Adapter {
   return { ...adapter, phi, grad: null };
 }
 
-/** Samples num_generations completions a prompt, scores them and gives each its advantage. */
-async function rollOut(
+/** Samples num_generations completions of each prompt, prompt after prompt. */
+function sampleCompletions(
   { gpu, decoder, adapter, checkCancelled }: PhaseContext,
   prompts: GrpoPrompt[],
-  tokenizer: ChatTokenizer,
+  eosTokens: number[],
   settings: GrpoSettings,
   seed: number,
-): Promise<Rollout[]> {
-  const G = settings.num_generations;
-  const sampled = await generate(gpu, { decoder, adapter }, {
+): Promise<Completion[]> {
+  return generate(gpu, { decoder, adapter }, {
     prompts: prompts.map(({ tokens }) => tokens),
-    completionsPerPrompt: G,
+    completionsPerPrompt: settings.num_generations,
     maxNewTokens: settings.max_completion_length,
     temperature: settings.temperature,
     topK: settings.top_k,
     topP: settings.top_p,
     minP: settings.min_p,
     seed,
-    eosTokens: decoder.config.eosTokens,
+    eosTokens,
   }, { checkCancelled });
-  return prompts.flatMap((prompt, p) => {
-    const group = sampled.slice(p * G, (p + 1) * G).map(({ tokens, finished }) => {
-      const text = tokenizer.decode([...tokens], { skipSpecial: true });
-      const { total, each } = scoreCompletion(settings.rewards, text, prompt.sample, {
-        tokens: tokens.length,
-      });
-      return {
-        prompt,
-        completion: tokens,
-        text,
-        truncated: !finished,
-        reward: total,
-        rewards: each,
-      };
-    });
-    const advantages = groupAdvantages(group.map(({ reward }) => reward), settings.scale_rewards);
-    return group.map((rollout, i) => ({ ...rollout, advantage: advantages[i] }));
-  });
+}
+
+/** Has completions scored and gives each its advantage in the group of its prompt. */
+async function scoreRollouts(
+  prompts: GrpoPrompt[],
+  sampled: Completion[],
+  texts: GrpoTexts,
+  { num_generations: G, scale_rewards }: GrpoSettings,
+): Promise<Rollout[]> {
+  const promptOf = (i: number) => prompts[Math.floor(i / G)];
+  const scored = await texts.score(
+    sampled.map(({ tokens }, i) => ({ prompt: promptOf(i).number, tokens })),
+  );
+  const advantages = prompts.flatMap((_, p) =>
+    groupAdvantages(scored.slice(p * G, (p + 1) * G).map(({ reward }) => reward), scale_rewards)
+  );
+  return scored.map((score, i) => ({
+    ...score,
+    prompt: promptOf(i),
+    completion: sampled[i].tokens,
+    truncated: !sampled[i].finished,
+    advantage: advantages[i],
+  }));
 }
 
 /**
@@ -243,12 +265,12 @@ function scoreOnly(
 }
 
 function describeRollout(rollout: Rollout, step: number): Record<string, unknown> {
-  const { prompt, text, reward, rewards, advantage, truncated, completion } = rollout;
+  const { sample, text, reward, rewards, advantage, truncated, completion } = rollout;
   return {
     phase: "grpo",
     step,
-    prompt: prompt.sample.prompt,
-    answer: prompt.sample.answer,
+    prompt: sample.prompt,
+    answer: sample.answer,
     completion: text,
     tokens: completion.length,
     truncated,

@@ -1,26 +1,39 @@
 // What a GRPO update works on: sampled completions with their advantages, packed into passes.
 
 import { pack, type PackedBatch, planBatches } from "../data/pack.ts";
-import type { Sample } from "../data/record.ts";
+import type { Message } from "../data/record.ts";
 import { tokenWeights } from "./grpo_loss.ts";
 import { tokensPerPass } from "./phase.ts";
 import type { GrpoSettings } from "./settings.ts";
 
-/** A prompt and the sample that its completions are scored against. */
+/** A prompt by its number among the phase's, which whoever scores its completions knows too. */
 export interface GrpoPrompt {
+  number: number;
   tokens: Uint32Array;
-  sample: Sample;
+}
+
+/** What a rollout's event shows of its sample; long texts may be cut. */
+export interface ShownSample {
+  prompt: Message[];
+  answer: string | null;
+}
+
+/** A completion as its text was judged. */
+export interface ScoredCompletion {
+  text: string;
+  /** The weighted sum. */
+  reward: number;
+  /** Each reward before its weight. */
+  rewards: Record<string, number>;
+  sample: ShownSample;
 }
 
 /** A sampled completion with what became of it. */
-export interface Rollout {
+export interface Rollout extends ScoredCompletion {
   prompt: GrpoPrompt;
   /** Ends with an end-of-turn token unless cut off. */
   completion: Uint32Array;
-  text: string;
   truncated: boolean;
-  reward: number;
-  rewards: Record<string, number>;
   advantage: number;
 }
 

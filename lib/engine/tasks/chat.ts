@@ -11,7 +11,10 @@ export async function chat(context: TaskContext, task: ChatTask): Promise<ChatRe
   const { texts, turns, checkCancelled } = context;
   const { id, path } = task.model;
   const model = { id, path };
-  const { tokens: prompt } = await texts.call("encode_chat", { model, messages: task.messages });
+  const { tokens: prompt, eosTokens } = await texts.call("encode_chat", {
+    model,
+    messages: task.messages,
+  });
   const onGpu = await context.device();
   return await withPolicy(onGpu, task.model, async (policy) => {
     const { config } = policy.source;
@@ -24,7 +27,7 @@ export async function chat(context: TaskContext, task: ChatTask): Promise<ChatRe
       topP: task.topP,
       minP: task.minP,
       seed: task.seed,
-      eosTokens: config.eosTokens,
+      eosTokens,
     };
     const stream = new ChatStream({
       texts,

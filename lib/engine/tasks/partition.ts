@@ -1,52 +1,52 @@
 // Partitions a fresh adapter of a model by labelled samples, and keeps importances and start on disk.
 
 import type { Gpu } from "../../../kernels/gpu/gpu.ts";
-import { readDataset } from "../../data/dataset.ts";
-import { pack, shuffledOrder } from "../../data/pack.ts";
-import { type RenderedSample, renderSamples } from "../../data/render.ts";
-import type { Sample } from "../../data/record.ts";
+import { pack } from "../../data/pack.ts";
+import type { RenderedSample } from "../../data/render.ts";
 import { InvalidRequest } from "../../errors.ts";
 import { releaseAdapter, uploadAdapter } from "../../lora/adapter.ts";
 import { hasZeroB, initAdapter } from "../../lora/init.ts";
 import { type LoraLayout, loraLayout, loraScale } from "../../lora/layout.ts";
 import { toFloat32 } from "../../model/floats.ts";
 import { pass, type Policy, releaseBatch, uploadBatch } from "../../model/pass.ts";
-import type { ModelSource } from "../../model/source.ts";
+import type { ModelWeights } from "../../model/source.ts";
 import {
+  type BySystem,
   type Partition,
   partitionAdapter,
   releasePartition,
-  type System,
-  systems,
 } from "../../par/partition.ts";
 import { writePartition } from "../../par/partition_file.ts";
 import type { LoraSettings, PartitionSettings } from "../../par/settings.ts";
-import { deriveSeed } from "../../seeds.ts";
-import { type GpuContext, modelUse, progressOf } from "../context.ts";
-import type { PartitionTask } from "../messages.ts";
+import { type GpuContext, modelUse, progressOf, type TaskContext } from "../context.ts";
+import type { ModelReference, PartitionTask } from "../messages.ts";
+import { collectRows } from "../text/rows.ts";
 
-export function partition(
-  context: GpuContext,
+export async function partition(
+  context: TaskContext,
   task: PartitionTask,
 ): Promise<Record<string, unknown>> {
-  return context.models.with(task.model.path, async ({ source, decoder }) => {
-    const samples = await labelledSamples(task);
-    const made = await makePartition(context, { source, decoder }, samples, task.request);
+  const { model, request, outputFolder } = task;
+  await context.texts.call("read_samples", { set: "train", files: labelledFiles(task) });
+  const examples = await renderExamples(context, model, request);
+  const onGpu = await context.device();
+  const { gpu, models } = onGpu;
+  return await models.with(model.path, async ({ source, decoder }) => {
+    const made = await makePartition(onGpu, { source, decoder }, examples, request);
     try {
-      return await storePartition(context.gpu, task.outputFolder, made, task.request, source);
+      return await storePartition(gpu, outputFolder, made, request, source);
     } finally {
-      releasePartition(context.gpu, made.partition);
+      releasePartition(gpu, made.partition);
     }
-  }, modelUse(context));
+  }, modelUse(onGpu));
 }
 
-async function labelledSamples(task: PartitionTask): Promise<Sample[]> {
-  if (task.file) return await readDataset(task.file.path, task.file.filename);
-  const one = await readDataset(task.system1File!.path, task.system1File!.filename);
-  const two = await readDataset(task.system2File!.path, task.system2File!.filename);
+/** The files of a task's labelled samples: one with labels, or one of each system. */
+function labelledFiles({ file, system1File, system2File }: PartitionTask) {
+  if (file) return [{ file, system: null }];
   return [
-    ...one.map((sample) => ({ ...sample, system: "system1" as const })),
-    ...two.map((sample) => ({ ...sample, system: "system2" as const })),
+    { file: system1File!, system: "system1" as const },
+    { file: system2File!, system: "system2" as const },
   ];
 }
 
@@ -57,12 +57,29 @@ export interface MadePartition {
   initial: Float32Array<ArrayBuffer>;
 }
 
+/** Samples of each system that importance is measured on. */
+export type PartitionExamples = BySystem<RenderedSample[]>;
+
+/** Chooses them of the samples that the task has read. @throws {InvalidRequest} when a system has none. */
+export async function renderExamples(
+  { texts }: TaskContext,
+  { id, path }: ModelReference,
+  { samples_per_system, max_length, seed }: MadeSettings,
+): Promise<PartitionExamples> {
+  const { parts: [system1, system2], onRows } = collectRows(2);
+  const settings = { samples_per_system, max_length, seed };
+  await texts.call("render_systems", { model: { id, path }, settings }, { onRows });
+  return { system1, system2 };
+}
+
+type MadeSettings = Omit<PartitionSettings, "model" | "file" | "system1_file" | "system2_file">;
+
 /** Starts an adapter and partitions it; the caller releases the partition. */
 export async function makePartition(
   context: GpuContext,
-  { source, decoder }: { source: ModelSource; decoder: Policy["decoder"] },
-  samples: Sample[],
-  settings: Omit<PartitionSettings, "model" | "file" | "system1_file" | "system2_file">,
+  { source, decoder }: { source: ModelWeights; decoder: Policy["decoder"] },
+  examples: PartitionExamples,
+  settings: MadeSettings,
 ): Promise<MadePartition> {
   const { gpu, turns } = context;
   const layout = loraLayout(decoder.config, settings.lora);
@@ -75,10 +92,6 @@ export async function makePartition(
       "zero_b",
     );
   }
-  const examples = {
-    system1: chooseExamples(samples, source, "system1", settings),
-    system2: chooseExamples(samples, source, "system2", settings),
-  };
   const adapter = uploadAdapter(gpu, layout, initial, {
     scale: loraScale(settings.lora),
     trainable: true,
@@ -120,40 +133,10 @@ async function meanLossBackward(gpu: Gpu, policy: Policy, sample: RenderedSample
   await gpu.sync();
 }
 
-/** A seeded choice of `samples_per_system` samples of one system, rendered. */
-function chooseExamples(
-  samples: Sample[],
-  { config, tokenizer }: ModelSource,
-  system: System,
-  { samples_per_system, max_length, seed }: Pick<
-    PartitionSettings,
-    "samples_per_system" | "max_length" | "seed"
-  >,
-): RenderedSample[] {
-  const own = samples.filter((sample) => sample.system === system);
-  if (own.length === 0) {
-    const other = systems.find((name) => name !== system)!;
-    throw new InvalidRequest(
-      `Cannot partition: no sample is labelled ${system} (${samples.length} samples, ` +
-        `${samples.filter((sample) => sample.system === other).length} of them ${other}). Both ` +
-        "systems need samples; classify the file first or add some.",
-      "file",
-      "one_sided_data",
-    );
-  }
-  const order = shuffledOrder(own.length, deriveSeed(seed, "examples", systems.indexOf(system)));
-  const chosen = [...order].slice(0, samples_per_system)
-    .map((index) => own[index]);
-  return renderSamples(chosen, tokenizer, {
-    maxLength: max_length,
-    positions: config.maxPositions,
-  }).samples;
-}
-
 /** The adapter's starting values; PiSSA decomposes the base's weights, one after the other. */
 export function startAdapter(
   context: GpuContext,
-  source: ModelSource,
+  source: ModelWeights,
   layout: LoraLayout,
   lora: LoraSettings,
 ): Promise<Float32Array<ArrayBuffer>> {
@@ -169,7 +152,7 @@ export function storePartition(
   folder: string,
   made: MadePartition,
   { model, lora }: { model?: string; lora: LoraSettings },
-  source: ModelSource,
+  source: ModelWeights,
 ): Promise<Record<string, unknown>> {
   return writePartition(gpu, folder, made, { model, lora, base_digest: source.digest() });
 }

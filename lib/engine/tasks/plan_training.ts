@@ -8,7 +8,7 @@ import { readTrainableAdapter } from "../../lora/adapter_file.ts";
 import { type LoraLayout, loraLayout } from "../../lora/layout.ts";
 import { rolloutBytes } from "../../model/cache_room.ts";
 import { passBytes } from "../../model/pass.ts";
-import type { ModelSource } from "../../model/source.ts";
+import type { ModelWeights } from "../../model/source.ts";
 import { readPartition, type StoredPartition } from "../../par/partition_file.ts";
 import { loraSettings } from "../../par/settings.ts";
 import { tokensPerPass, totalSteps } from "../../train/phase.ts";
@@ -23,7 +23,7 @@ import type { PhaseData } from "./phase_data.ts";
  */
 export async function planTraining(
   { gpu }: GpuContext,
-  { source, held }: { source: ModelSource; held: number },
+  { source, held }: { source: ModelWeights; held: number },
   task: TrainTask,
   data: PhaseData[],
 ): Promise<TrainPlan> {
@@ -65,7 +65,7 @@ export async function planTraining(
 }
 
 /** Bytes of a model's weights as they lie on the GPU. */
-export function weightBytes({ tensors }: ModelSource): number {
+export function weightBytes({ tensors }: ModelWeights): number {
   return [...tensors.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }
 
@@ -87,7 +87,7 @@ export function requireMemory({ memory }: TrainPlan): void {
 
 function layoutOf(
   { request, model }: TrainTask,
-  source: ModelSource,
+  source: ModelWeights,
   stored: StoredPartition | null,
 ): LoraLayout {
   if (stored) return stored.layout;

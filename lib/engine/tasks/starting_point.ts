@@ -4,12 +4,11 @@
 import type { Indices } from "../../../kernels/compact.ts";
 import type { Gpu } from "../../../kernels/gpu/gpu.ts";
 import type { Tensor } from "../../../kernels/gpu/tensor.ts";
-import type { Sample } from "../../data/record.ts";
 import { InvalidRequest } from "../../errors.ts";
 import { type AdapterFile, readTrainableAdapter, requireBase } from "../../lora/adapter_file.ts";
 import { type LoraLayout, loraLayout, loraScale } from "../../lora/layout.ts";
 import type { Policy } from "../../model/pass.ts";
-import type { ModelSource } from "../../model/source.ts";
+import type { ModelWeights } from "../../model/source.ts";
 import { activeElements } from "../../par/partition.ts";
 import { cutStored, readPartition } from "../../par/partition_file.ts";
 import { type LoraSettings, loraSettings } from "../../par/settings.ts";
@@ -17,7 +16,7 @@ import { allElements } from "../../train/optimizer.ts";
 import type { PhaseSettings } from "../../train/settings.ts";
 import type { GpuContext } from "../context.ts";
 import type { TrainTask } from "../messages.ts";
-import { makePartition, startAdapter, storePartition } from "./partition.ts";
+import { makePartition, renderExamples, startAdapter, storePartition } from "./partition.ts";
 
 export interface StartingPoint extends AdapterFile {
   /** (E) u8: bit 0 for phase 1, bit 1 for phase 2; null trains every element. */
@@ -30,8 +29,7 @@ export interface StartingPoint extends AdapterFile {
 export async function startingPoint(
   context: GpuContext,
   task: TrainTask,
-  model: { source: ModelSource; decoder: Policy["decoder"] },
-  samples: Sample[],
+  model: { source: ModelWeights; decoder: Policy["decoder"] },
 ): Promise<StartingPoint> {
   const { config } = model.decoder;
   const continued = task.model.adapterFolder
@@ -42,7 +40,8 @@ export async function startingPoint(
   if (given) return { ...given, madePartition: false };
   const { partition } = task.request;
   if (partition && typeof partition === "object") {
-    const made = await makePartition(context, model, samples, partition);
+    const examples = await renderExamples(context, task.model, partition);
+    const made = await makePartition(context, model, examples, partition);
     const folder = `${task.outputFolder}/partition`;
     const settings = { ...partition, model: task.model.baseId };
     const { importance, regions, active } = made.partition;
@@ -79,7 +78,7 @@ function fresh(
 async function givenPartition(
   { gpu, turns }: GpuContext,
   task: TrainTask,
-  source: ModelSource,
+  source: ModelWeights,
   continued: AdapterFile | null,
 ): Promise<AdapterFile & { active: Tensor } | null> {
   const { partition } = task;

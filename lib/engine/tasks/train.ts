@@ -2,25 +2,23 @@
 // after the other on one set of LoRA elements. Every phase moves only its own active elements; at the end
 // that is checked bit by bit, and a training that broke it fails.
 
-import { readDataset } from "../../data/dataset.ts";
-import type { Sample } from "../../data/record.ts";
 import type { RenderedSample } from "../../data/render.ts";
 import { type Adapter, releaseAdapter, uploadAdapter } from "../../lora/adapter.ts";
 import { writeAdapter } from "../../lora/adapter_file.ts";
-import { openModel } from "../../model/open.ts";
+import { openWeights } from "../../model/open.ts";
 import type { Policy } from "../../model/pass.ts";
-import type { ModelSource } from "../../model/source.ts";
-import { answerAll, answerPrompts, meanLoss } from "../../train/evaluate.ts";
-import { checkGrader, grade } from "../../train/grade.ts";
+import type { ModelWeights } from "../../model/source.ts";
+import { meanLoss } from "../../train/evaluate.ts";
 import { trainGrpo } from "../../train/grpo.ts";
 import { requireInactiveUnchanged } from "../../train/inactive.ts";
 import { createOptimizer, type Optimizer } from "../../train/optimizer.ts";
 import type { PhaseContext, PhaseResult } from "../../train/phase.ts";
 import { trainSft } from "../../train/sft.ts";
 import { deriveSeed } from "../../seeds.ts";
-import { type GpuContext, modelUse, progressOf } from "../context.ts";
+import { type GpuContext, modelUse, progressOf, type TaskContext } from "../context.ts";
 import type { TrainPlan, TrainResult, TrainTask } from "../messages.ts";
-import { classifyFile } from "./classify.ts";
+import { answerAndJudge, type AnswerPrompts, answerPrompts } from "./answer_prompts.ts";
+import { classifySamples } from "./classify.ts";
 import { type PhaseData, phaseData, validationData } from "./phase_data.ts";
 import { planTraining, requireMemory, weightBytes } from "./plan_training.ts";
 import {
@@ -32,28 +30,25 @@ import {
 } from "./starting_point.ts";
 
 export async function train(
-  context: GpuContext,
+  context: TaskContext,
   task: TrainTask,
 ): Promise<TrainResult | TrainPlan> {
-  if (task.dryRun) return await planOnly(context, task);
-  const { gpu, models } = context;
+  const { texts } = context;
+  await texts.call("read_samples", { set: "train", files: [{ file: task.file, system: null }] });
+  const onGpu = await context.device();
+  if (task.dryRun) return await planOnly(onGpu, task);
+  const { gpu, models } = onGpu;
   return await models.with(task.model.path, async ({ source, decoder }) => {
-    const read = await readDataset(task.file.path, task.file.filename);
-    const samples = task.request.classify
-      ? (await classifyFile(context, task, read, {
-        ...task.request.classify,
-        target_model: task.model.id,
-      }, task.outputFolder)).labelled
-      : read;
-    const data = phaseData(source, samples, task.request.phases);
-    const heldOut = await evaluateSamples(source, task);
-    const validation = await validationSamples(source, task);
+    if (task.request.classify) await label(onGpu, task, task.request.classify);
+    const { data, eosTokens } = await phaseData(texts, task.model, task.request.phases);
+    const heldOut = await heldOutPrompts(onGpu, task);
+    const validation = await validationSamples(onGpu, task);
     if (task.request.checkpoint_every_steps > 0) {
       const message = "This version writes no checkpoints: checkpoint_every_steps has no effect.";
       context.emit({ type: "log", level: "warning", message });
     }
-    requireMemory(await planTraining(context, { source, held: weightBytes(source) }, task, data));
-    const start = await startingPoint(context, task, { source, decoder }, samples);
+    requireMemory(await planTraining(onGpu, { source, held: weightBytes(source) }, task, data));
+    const start = await startingPoint(onGpu, task, { source, decoder });
     let adapter: Adapter | null = null;
     try {
       await requireElements(gpu, start, task.request.phases);
@@ -62,25 +57,24 @@ export async function train(
         trainable: true,
         residual: start.residual ?? undefined,
       });
-      const training = { source, decoder, adapter, start, data, heldOut, validation };
-      return await trainPhases(context, task, training);
+      const training = { source, decoder, adapter, start, data, eosTokens, heldOut, validation };
+      return await trainPhases(onGpu, task, training);
     } finally {
       if (adapter) releaseAdapter(gpu, adapter);
       if (start.active) gpu.release(start.active);
     }
-  }, modelUse(context));
+  }, modelUse(onGpu));
 }
 
 /** The plan, from the files alone: a model that is too large for this machine has one too. */
 async function planOnly(context: GpuContext, task: TrainTask): Promise<TrainPlan> {
-  const source = await openModel(task.model.path);
+  // Labels that are yet to be voted may be any.
+  const phases = task.request.classify
+    ? task.request.phases.map((phase) => ({ ...phase, data: "all" as const }))
+    : task.request.phases;
+  const { data } = await phaseData(context.texts, task.model, phases);
+  const source = await openWeights(task.model.path);
   try {
-    const samples = await readDataset(task.file.path, task.file.filename);
-    // Labels that are yet to be voted may be any.
-    const phases = task.request.classify
-      ? task.request.phases.map((phase) => ({ ...phase, data: "all" as const }))
-      : task.request.phases;
-    const data = phaseData(source, samples, phases);
     const held = context.models.holds(task.model.path) ? weightBytes(source) : 0;
     return await planTraining(context, { source, held }, task, data);
   } finally {
@@ -88,33 +82,49 @@ async function planOnly(context: GpuContext, task: TrainTask): Promise<TrainPlan
   }
 }
 
-/** The samples that are answered after each phase, checked; none where none are asked for. */
-async function evaluateSamples({ config, tokenizer }: ModelSource, task: TrainTask) {
-  if (!task.request.evaluate) return [];
+/** Has the samples labelled by teachers. */
+async function label(
+  context: GpuContext,
+  { model, outputFolder, localTeachers, apiKeys, allowedHosts }: TrainTask,
+  classify: NonNullable<TrainTask["request"]["classify"]>,
+): Promise<void> {
+  const settings = { ...classify, target_model: model.id };
+  const access = { localTeachers, apiKeys, allowedHosts };
+  await classifySamples(context, { settings, access, outputFolder });
+}
+
+/** What is answered after each phase, checked; null where nothing is asked for. */
+async function heldOutPrompts({ texts }: GpuContext, task: TrainTask) {
+  if (!task.request.evaluate) return null;
   const { grader, limit, max_tokens: maxTokens } = task.request.evaluate;
-  const { path, filename } = task.evaluateFile!;
-  const samples = (await readDataset(path, filename)).slice(0, limit);
-  checkGrader(grader, samples);
-  answerPrompts(samples, tokenizer, config, { maxTokens, systemPrompt: null });
-  return samples;
+  return await answerPrompts(texts, task.evaluateFile!, task.model, {
+    limit: limit ?? null,
+    maxTokens,
+    systemPrompt: null,
+    grader,
+    rewards: null,
+  });
 }
 
 /** What each phase is measured on; null where nothing is. */
-async function validationSamples(source: ModelSource, { request, validationFile }: TrainTask) {
-  if (!validationFile) return request.phases.map(() => null);
-  const samples = await readDataset(validationFile.path, validationFile.filename);
-  return validationData(source, samples, request.phases);
+async function validationSamples({ texts }: GpuContext, task: TrainTask) {
+  const { model, request, validationFile: file } = task;
+  if (!file) return request.phases.map(() => null);
+  await texts.call("read_samples", { set: "validation", files: [{ file, system: null }] });
+  return await validationData(texts, model, request.phases);
 }
 
 /** What the phases of one job share. */
 interface Training {
-  source: ModelSource;
+  source: ModelWeights;
   decoder: Policy["decoder"];
   adapter: Adapter;
   start: StartingPoint;
   data: PhaseData[];
-  /** Answered after each phase. */
-  heldOut: Sample[];
+  /** Tokens that end a completion. */
+  eosTokens: number[];
+  /** Answered after each phase, or null. */
+  heldOut: AnswerPrompts | null;
   /** What each phase is measured on, or null. */
   validation: (RenderedSample[] | null)[];
 }
@@ -149,8 +159,9 @@ async function trainPhases(
       metrics: result.metrics,
       seconds: (performance.now() - begin) / 1000,
     });
-    if (request.evaluate) {
-      evaluations.push({ after_phase: index + 1, ...await evaluateNow(context, task, training) });
+    if (training.heldOut) {
+      const evaluated = await evaluateNow(context, task, training, training.heldOut);
+      evaluations.push({ after_phase: index + 1, ...evaluated });
     }
   }
 
@@ -194,11 +205,11 @@ function warnOfWarmup(
 async function trainPhase(
   context: GpuContext,
   task: TrainTask,
-  { source, decoder, adapter, start }: Training,
+  { decoder, adapter, start, eosTokens }: Training,
   data: PhaseData,
   index: number,
 ): Promise<{ result: PhaseResult; elements: number }> {
-  const { gpu, turns } = context;
+  const { gpu, texts, turns } = context;
   const { kind, settings } = data;
   const active = await phaseElements(gpu, start, settings);
   let optimizer: Optimizer | null = null;
@@ -219,7 +230,10 @@ async function trainPhase(
     };
     const result = kind === "sft"
       ? await trainSft(phase, data.samples, settings)
-      : await trainGrpo(phase, data.samples, source.tokenizer, settings);
+      : await trainGrpo(phase, data.samples, {
+        eosTokens,
+        score: (completions) => texts.call("score_completions", { phase: index, completions }),
+      }, settings);
     return { result, elements: active.count };
   } finally {
     optimizer?.release();
@@ -239,21 +253,16 @@ function validate(
 /** Accuracy as it is now on the evaluation file, greedily. */
 async function evaluateNow(
   context: GpuContext,
-  task: TrainTask,
-  { source, decoder, adapter, heldOut: samples }: Training,
+  { request }: TrainTask,
+  { decoder, adapter }: Training,
+  heldOut: AnswerPrompts,
 ): Promise<{ accuracy: number; count: number }> {
-  const { grader, max_tokens: maxTokens } = task.request.evaluate!;
-  const policy = { decoder, adapter };
-  const answers = await answerAll(context.gpu, policy, source.tokenizer, samples, {
-    maxTokens,
+  const correct = await answerAndJudge(context, { decoder, adapter }, heldOut, {
+    maxTokens: request.evaluate!.max_tokens,
     temperature: 0,
-    seed: task.request.seed,
-    systemPrompt: null,
-  }, {
-    turn: context.turns.take,
-    checkCancelled: context.checkCancelled,
-    onAnswers: progressOf(context, "evaluate", "samples"),
+    seed: request.seed,
+    keep: false,
   });
-  const correct = answers.filter(({ text, sample }) => grade(grader, text, sample)).length;
-  return { accuracy: correct / samples.length, count: samples.length };
+  const count = heldOut.prompts.length;
+  return { accuracy: correct / count, count };
 }

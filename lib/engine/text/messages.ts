@@ -2,7 +2,13 @@
 // numbers; everything that reads, renders, tokenizes or judges a text of the user's happens in a text
 // worker, one call at a time. All messages are plain data. Long results come in pieces.
 
+import type { System } from "../../data/record.ts";
+import type { ClassifySettings, PartitionSettings } from "../../par/settings.ts";
+import type { ScoredCompletion } from "../../train/grpo_batches.ts";
+import type { GraderSettings, PhaseSettings, RewardSettings } from "../../train/settings.ts";
 import type {
+  ClassifyResult,
+  ClassifyTask,
   FileReference,
   InspectFileResult,
   ModelReference,
@@ -10,6 +16,7 @@ import type {
   TaskEvent,
 } from "../messages.ts";
 import type { ChoiceState } from "./choice_state.ts";
+import type { TokenRows } from "./rows.ts";
 import type { Stage, TextLimits } from "./stage.ts";
 
 /** A model as far as its texts go: the id the user gave, and the files that its tokenizer comes from. */
@@ -28,13 +35,89 @@ export interface TextCalls {
   /** A chat's prompt; refused when it leaves the model no room for an answer. */
   encode_chat: {
     args: { model: TextModel; messages: { role: string; content: string }[] };
-    result: { tokens: Uint32Array };
+    result: { tokens: Uint32Array; eosTokens: number[] };
   };
   /** The texts of new tokens of a chat's choices. */
   decode_chat: {
     args: { model: TextModel; stop: string[]; choices: NewTokens[] };
     result: NewText[];
   };
+  /** Reads files into one set of samples, each file with its label where it has one. */
+  read_samples: {
+    args: { set: SampleSet; files: { file: FileReference; system: System | null }[] };
+    result: { samples: number };
+  };
+  /** Labels the training samples by the teachers' votes and writes classified.jsonl. */
+  classify: {
+    args: {
+      settings: Omit<ClassifySettings, "file" | "samples">;
+      access: TeacherAccess;
+      outputFolder: string;
+    };
+    result: ClassifyResult;
+  };
+  /** Sends what each phase trains on; its part is the phase's index. */
+  render_phases: {
+    args: { model: TextModel; phases: PhaseSettings[] };
+    result: { eosTokens: number[] };
+  };
+  /** Sends what each SFT phase is measured on; its part is the phase's index. */
+  render_validation: {
+    args: { model: TextModel; phases: PhaseSettings[] };
+    result: Record<never, never>;
+  };
+  /** Sends samples for a partition, System 1's as part 0 and System 2's as part 1. */
+  render_systems: {
+    args: {
+      model: TextModel;
+      settings: Pick<PartitionSettings, "samples_per_system" | "max_length" | "seed">;
+    };
+    result: Record<never, never>;
+  };
+  /** Sends the prompts of the samples to evaluate. */
+  render_prompts: {
+    args: {
+      model: TextModel;
+      /** Samples from the beginning; null for all. */
+      limit: number | null;
+      /** Tokens of an answer. */
+      maxTokens: number;
+      systemPrompt: string | null;
+      grader: GraderSettings | null;
+      rewards: RewardSettings[] | null;
+    };
+    result: { eosTokens: number[] };
+  };
+  /** Judges answers to the prompts from number `first` on; `keep` is for those that are to be written. */
+  judge_answers: {
+    args: { first: number; answers: { tokens: Uint32Array; truncated: boolean }[]; keep: boolean };
+    result: { correct: number };
+  };
+  write_answers: {
+    args: { outputFolder: string };
+    result: { file: "answers.jsonl"; rewards: Record<string, number> };
+  };
+  /** Scores completions of a GRPO phase; `prompt` counts the phase's prompts. */
+  score_completions: {
+    args: { phase: number; completions: { prompt: number; tokens: Uint32Array }[] };
+    result: ScoredCompletion[];
+  };
+}
+
+/** The data sets of a task. */
+export type SampleSet = "train" | "validation" | "evaluate";
+
+/** What a task needs to reach its teachers. */
+export type TeacherAccess = Pick<ClassifyTask, "localTeachers" | "apiKeys" | "allowedHosts">;
+
+/** Prompts for a teacher that is a model of this server. */
+export interface TeacherAsk {
+  model: ModelReference;
+  prompts: Uint32Array[];
+  maxNewTokens: number;
+  temperature: number;
+  seed: number;
+  eosTokens: number[];
 }
 
 export interface NewTokens {
@@ -60,7 +143,18 @@ export interface Texts {
    * @throws {InvalidRequest} {InvalidFile} as the call does, and when it showed no progress for too long
    * or broke its worker. @throws {Cancelled} when the task is cancelled.
    */
-  call<K extends TextKind>(kind: K, args: TextCalls[K]["args"]): Promise<TextCalls[K]["result"]>;
+  call<K extends TextKind>(
+    kind: K,
+    args: TextCalls[K]["args"],
+    hooks?: CallHooks,
+  ): Promise<TextCalls[K]["result"]>;
+}
+
+/** What reaches the caller besides the answer. */
+export interface CallHooks {
+  onRows?(rows: TokenRows): void;
+  /** Answers tokens by prompt. */
+  onAsk?(ask: TeacherAsk): Promise<Uint32Array[]>;
 }
 
 /** What a worker is started with. */
@@ -70,15 +164,23 @@ export interface TextWorkerData {
   progress: SharedArrayBuffer;
 }
 
-/** Server to text worker; the next one is sent when the last was answered. */
+/** A call; the next one is sent when the last was answered. */
 export type TextRequest = {
   [K in TextKind]: { kind: K; args: TextCalls[K]["args"] };
 }[TextKind];
+
+/** The engine's answer to a `TeacherAsk`. */
+export type TeacherReply = { tokens: Uint32Array[] } | { error: TaskError };
+
+/** Server to text worker. */
+export type ToTextWorker = TextRequest | { kind: "teacher_reply"; reply: TeacherReply };
 
 /** Text worker to server. */
 export type TextReply =
   | { type: "stage"; stage: Stage }
   | { type: "event"; event: TaskEvent }
+  | { type: "rows"; rows: TokenRows }
+  | { type: "ask"; ask: TeacherAsk }
   /** An error of our own, for the log. */
   | { type: "fault"; message: string }
   | { type: "done"; result: TextCalls[TextKind]["result"] }

@@ -5,7 +5,7 @@
 
 import { Cancelled, InvalidRequest } from "../../errors.ts";
 import type { TaskEvent } from "../messages.ts";
-import type { TextCalls, TextKind, Texts } from "./messages.ts";
+import type { CallHooks, TextCalls, TextKind, Texts } from "./messages.ts";
 import { type TextLimits, textLimits } from "./stage.ts";
 import { TextWorker } from "./text_worker.ts";
 
@@ -23,6 +23,7 @@ export interface TextPoolOptions {
   chatIdleMs: number;
   /** As long as the next upload of a series may take; what a file left in memory goes with the worker. */
   taskIdleMs: number;
+  workerUrl: URL;
 }
 
 const usual: TextPoolOptions = {
@@ -33,6 +34,7 @@ const usual: TextPoolOptions = {
   taskHeapMebibytes: 4096,
   chatIdleMs: 300_000,
   taskIdleMs: 10_000,
+  workerUrl: new URL("./worker.ts", import.meta.url),
 };
 
 const chatKinds: ReadonlySet<TextKind> = new Set<TextKind>(["encode_chat", "decode_chat"]);
@@ -55,7 +57,7 @@ export class TextPool {
   constructor(options: Partial<TextPoolOptions> = {}) {
     const all = { ...usual, ...options };
     const make = (maxHeapMebibytes: number) => () =>
-      new TextWorker({ limits: all.limits, maxHeapMebibytes });
+      new TextWorker({ limits: all.limits, workerUrl: all.workerUrl, maxHeapMebibytes });
     this.#chat = new Slots(all.chatWorkers, all.chatIdleMs, make(all.chatHeapMebibytes));
     this.#task = new Slots(all.taskWorkers, all.taskIdleMs, make(all.taskHeapMebibytes));
   }
@@ -86,21 +88,21 @@ class OneTask implements TaskTexts {
   async call<K extends TextKind>(
     kind: K,
     args: TextCalls[K]["args"],
+    hooks: CallHooks = {},
   ): Promise<TextCalls[K]["result"]> {
     if (chatKinds.has(kind)) {
       const worker = await this.chat.claim(this.#ended.signal);
       try {
-        return await this.#run(worker, kind, args);
+        return await this.#run(worker, kind, args, hooks);
       } finally {
         this.chat.release(worker);
       }
     }
     this.#own ??= this.task.claim(this.#ended.signal);
     const worker = await this.#own;
-    if (!worker.isUsable) throw cancelled();
     if (!statelessKinds.has(kind)) this.#isReusable = false;
     try {
-      return await this.#run(worker, kind, args);
+      return await this.#run(worker, kind, args, hooks);
     } catch (error) {
       // Something of the failed call may still be under way, and would be laid to the next one.
       this.#isReusable = false;
@@ -112,12 +114,13 @@ class OneTask implements TaskTexts {
     worker: TextWorker,
     kind: K,
     args: TextCalls[K]["args"],
+    hooks: CallHooks,
   ): Promise<TextCalls[K]["result"]> {
     const stop = () => worker.end(cancelled());
     if (this.#ended.signal.aborted) throw cancelled();
     this.#ended.signal.addEventListener("abort", stop);
     try {
-      return await worker.call(kind, args, this.onEvent);
+      return await worker.call(kind, args, { ...hooks, onEvent: this.onEvent });
     } finally {
       this.#ended.signal.removeEventListener("abort", stop);
     }

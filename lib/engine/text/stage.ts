@@ -43,6 +43,19 @@ export function fileLimitMs(limits: TextLimits, sizeBytes: number): number {
   return limits.fileMs + limits.fileMsPerMebibyte * sizeBytes / 2 ** 20;
 }
 
+/** Doing the same with each of many samples. */
+export function samplesStage({ sampleMs }: TextLimits, doing: string): Stage {
+  return {
+    doing,
+    source: "request",
+    param: "file",
+    limitMs: sampleMs,
+    advice:
+      "Shorten that sample or leave it out; if none passes, the model's tokenizer or chat template " +
+      "is at fault: use another model.",
+  };
+}
+
 /** The error of a stage that was ended or that broke; `item` is what it was at, counted from 1, or 0. */
 export function stageError(stage: Stage, what: string, item = 0): InvalidFile | InvalidRequest {
   const { doing, source, param, advice } = stage;

@@ -6,23 +6,42 @@
 import { getLogger } from "@logtape/logtape";
 import { Worker } from "node:worker_threads";
 import type { TaskEvent } from "../messages.ts";
-import { reviveError } from "../task_error.ts";
-import type { TextCalls, TextKind, TextReply, TextWorkerData } from "./messages.ts";
+import { describeError, reviveError } from "../task_error.ts";
+import type {
+  CallHooks,
+  TeacherAsk,
+  TeacherReply,
+  TextCalls,
+  TextKind,
+  TextReply,
+  TextWorkerData,
+  ToTextWorker,
+} from "./messages.ts";
 import { type Stage, stageError, type TextLimits } from "./stage.ts";
 
 const logger = getLogger(["lorapar", "engine"]);
 
 export interface TextWorkerOptions {
   limits: TextLimits;
+  workerUrl: URL;
   /** JavaScript memory of the worker. */
   maxHeapMebibytes: number;
 }
 
+/** What the server passes on of a call besides its answer. */
+export interface WorkerHooks extends CallHooks {
+  onEvent?(event: TaskEvent): void;
+}
+
 interface Current {
-  onEvent: ((event: TaskEvent) => void) | undefined;
+  hooks: WorkerHooks;
   stage: Stage;
   resolve(result: unknown): void;
   reject(error: Error): void;
+}
+
+function logFault(message: string): void {
+  logger.error("A text worker met an error: {message}", { message });
 }
 
 /** Looks at a worker's progress this often. */
@@ -32,7 +51,8 @@ export class TextWorker {
   #worker: Worker;
   #progress: Int32Array;
   #current: Current | null = null;
-  #isUsable = true;
+  /** Why the worker takes no more calls. */
+  #ended: Error | null = null;
   #seen = -1;
   #seenAtMs = 0;
   #watch: ReturnType<typeof setInterval> | null = null;
@@ -40,8 +60,8 @@ export class TextWorker {
   constructor(private options: TextWorkerOptions) {
     const progress = new SharedArrayBuffer(8);
     this.#progress = new Int32Array(progress);
-    const { limits, maxHeapMebibytes } = options;
-    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), {
+    const { limits, workerUrl, maxHeapMebibytes } = options;
+    this.#worker = new Worker(workerUrl, {
       name: "text",
       workerData: { limits, progress } satisfies TextWorkerData,
       resourceLimits: { maxOldGenerationSizeMb: maxHeapMebibytes },
@@ -58,34 +78,35 @@ export class TextWorker {
 
   /** False once the worker was ended or broke: it takes no more calls. */
   get isUsable(): boolean {
-    return this.#isUsable;
+    return this.#ended === null;
   }
 
   /** Makes one call; there is one at a time. @throws as `Texts.call` */
   call<K extends TextKind>(
     kind: K,
     args: TextCalls[K]["args"],
-    onEvent?: (event: TaskEvent) => void,
+    hooks: WorkerHooks = {},
   ): Promise<TextCalls[K]["result"]> {
+    if (this.#ended) return Promise.reject(this.#ended);
     if (this.#current) throw new Error("A text worker was given a call while at another.");
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     const { startMs: limitMs } = this.options.limits;
     const advice = "Restart the server if that does not help itself.";
     this.#current = {
-      onEvent,
+      hooks,
       resolve,
       reject,
       stage: { doing: "start a text worker", source: "request", param: null, limitMs, advice },
     };
     this.#seen = -1;
     this.#watch = setInterval(() => this.#look(), watchMs);
-    this.#worker.postMessage({ kind, args });
+    this.#post({ kind, args } as ToTextWorker);
     return promise as Promise<TextCalls[K]["result"]>;
   }
 
   /** Ends the worker; a call at work fails with `error`. */
   end(error: Error): void {
-    this.#isUsable = false;
+    this.#ended ??= error;
     this.#settle()?.reject(error);
     this.#worker.terminate();
   }
@@ -99,15 +120,34 @@ export class TextWorker {
         this.#seen = -1;
         return;
       case "event":
-        return current?.onEvent?.(reply.event);
+        return current?.hooks.onEvent?.(reply.event);
+      case "rows":
+        return current?.hooks.onRows?.(reply.rows);
+      case "ask":
+        if (current) this.#askTeacher(current, reply.ask);
+        return;
       case "fault":
-        return logger.error("A text worker met an error: {message}", { message: reply.message });
+        return logFault(reply.message);
       case "done":
         return this.#settle()?.resolve(reply.result);
       case "failed":
         if (reply.isBroken) this.end(reviveError(reply.error));
         else this.#settle()?.reject(reviveError(reply.error));
     }
+  }
+
+  async #askTeacher({ hooks }: Current, ask: TeacherAsk): Promise<void> {
+    let reply: TeacherReply;
+    try {
+      reply = { tokens: await hooks.onAsk!(ask) };
+    } catch (error) {
+      reply = { error: describeError(error, logFault) };
+    }
+    if (this.isUsable) this.#post({ kind: "teacher_reply", reply });
+  }
+
+  #post(message: ToTextWorker): void {
+    this.#worker.postMessage(message);
   }
 
   /** Ends the call at work. */
@@ -120,7 +160,7 @@ export class TextWorker {
   }
 
   #break(what: string): void {
-    if (!this.#isUsable) return;
+    if (!this.isUsable) return;
     this.end(this.#errorNow(what));
   }
 
@@ -139,8 +179,12 @@ export class TextWorker {
       this.#seen = count;
       this.#seenAtMs = now;
     } else if (now - this.#seenAtMs > current.stage.limitMs) {
-      const seconds = current.stage.limitMs / 1000;
-      this.#break(`it made no progress for ${Number(seconds.toPrecision(3))} s`);
+      // Work that runs out of memory may end without a word; this thread then goes on, and the call does not.
+      const seconds = Number((current.stage.limitMs / 1000).toPrecision(3));
+      const { maxHeapMebibytes } = this.options;
+      this.#break(
+        `it made no progress for ${seconds} s, or took more than ${maxHeapMebibytes} MiB of memory`,
+      );
     }
   }
 }

@@ -2,13 +2,27 @@
 // a time. It may be ended at any moment, so it owns nothing but memory and what it is writing.
 
 import { parentPort, workerData } from "node:worker_threads";
-import { describeError } from "../task_error.ts";
+import { describeError, reviveError } from "../task_error.ts";
 import type { TextCall } from "./call.ts";
+import { judgeAnswers, renderAnswerPrompts, writeAnswers } from "./calls/answers.ts";
 import { decodeChat, encodeChat } from "./calls/chat.ts";
+import { classify } from "./calls/classify.ts";
 import { describeModel } from "./calls/describe_model.ts";
 import { inspectFile } from "./calls/inspect_file.ts";
-import type { TextCalls, TextKind, TextReply, TextRequest, TextWorkerData } from "./messages.ts";
+import { renderPhases, renderValidation, scoreCompletions } from "./calls/phases.ts";
+import { readSamples } from "./calls/read_samples.ts";
+import { renderSystems } from "./calls/systems.ts";
+import type {
+  TextCalls,
+  TextKind,
+  TextReply,
+  TextRequest,
+  TextWorkerData,
+  ToTextWorker,
+} from "./messages.ts";
+import { memoryOf } from "./rows.ts";
 import { type Stage, stageError } from "./stage.ts";
+import { newTaskState } from "./task_state.ts";
 
 type Calls = {
   [K in TextKind]: (
@@ -22,13 +36,26 @@ const calls: Calls = {
   describe_model: describeModel,
   encode_chat: encodeChat,
   decode_chat: decodeChat,
+  read_samples: readSamples,
+  classify,
+  render_phases: renderPhases,
+  render_validation: renderValidation,
+  render_systems: renderSystems,
+  render_prompts: renderAnswerPrompts,
+  judge_answers: judgeAnswers,
+  write_answers: writeAnswers,
+  score_completions: scoreCompletions,
 };
 
 const { limits, progress } = workerData as TextWorkerData;
 const words = new Int32Array(progress);
 let stage: Stage | null = null;
 
-const reply = (message: TextReply) => parentPort!.postMessage(message);
+/** The local teacher that is asked; there is one at a time. */
+let asked: PromiseWithResolvers<Uint32Array[]> | null = null;
+
+const reply = (message: TextReply, memory: ArrayBuffer[] = []) =>
+  parentPort!.postMessage(message, memory);
 
 const fault = (message: string) => reply({ type: "fault", message });
 
@@ -39,13 +66,28 @@ function showProgress(item = 0): void {
 
 const call: TextCall = {
   limits,
+  state: newTaskState(),
   begin(next) {
     stage = next;
     showProgress();
     reply({ type: "stage", stage });
   },
   progress: showProgress,
+  async waitFor(others) {
+    const alive = setInterval(showProgress, limits.sampleMs / 10);
+    try {
+      return await others;
+    } finally {
+      clearInterval(alive);
+    }
+  },
   emit: (event) => reply({ type: "event", event }),
+  sendRows: (rows) => reply({ type: "rows", rows }, memoryOf(rows)),
+  askTeacher(ask) {
+    asked = Promise.withResolvers();
+    reply({ type: "ask", ask });
+    return asked.promise;
+  },
 };
 
 async function answer(request: TextRequest): Promise<void> {
@@ -53,6 +95,8 @@ async function answer(request: TextRequest): Promise<void> {
   try {
     const work = calls[request.kind] as (args: unknown, call: TextCall) => unknown;
     const result = await work(request.args, call) as TextCalls[TextKind]["result"];
+    // A rejection that nobody awaits is told of in the next turn, and belongs to this call.
+    await new Promise((resolve) => setTimeout(resolve));
     reply({ type: "done", result });
   } catch (error) {
     reply({ type: "failed", error: describeError(error, fault), isBroken: false });
@@ -69,5 +113,11 @@ addEventListener("unhandledrejection", (event) => {
   reply({ type: "failed", error, isBroken: true });
 });
 
-// From a timer, because only there running out of memory is told of: elsewhere the work ends unnoticed.
-parentPort!.on("message", (request: TextRequest) => setTimeout(() => answer(request)));
+parentPort!.on("message", (message: ToTextWorker) => {
+  if (message.kind === "teacher_reply") {
+    if ("tokens" in message.reply) asked?.resolve(message.reply.tokens);
+    else asked?.reject(reviveError(message.reply.error));
+    return;
+  }
+  answer(message);
+});

@@ -7,7 +7,7 @@ import { createTurns } from "../../../lib/engine/turns.ts";
 import { Cancelled, GpuError, InvalidFile } from "../../../lib/errors.ts";
 import type { Decoder } from "../../../lib/model/decoder.ts";
 import { modelVersion } from "../../../lib/model/model_files.ts";
-import type { ModelSource } from "../../../lib/model/source.ts";
+import type { ModelWeights } from "../../../lib/model/source.ts";
 import { assertRejects } from "../../asserts.ts";
 import { inFolder, writeHfFolder } from "../model/tiny_model.ts";
 
@@ -27,13 +27,13 @@ class FakeLoader implements ModelLoader {
     return Promise.resolve(this.versions.get(path) ?? "1");
   }
 
-  open(path: string): Promise<ModelSource> {
+  open(path: string): Promise<ModelWeights> {
     const tensors = new Map([["w", { shape: [1], sizeBytes: sizeOf(path) }]]);
     const close = () => this.log.push(`close ${path}`);
-    return Promise.resolve({ path, tensors, close } as unknown as ModelSource);
+    return Promise.resolve({ path, tensors, close } as unknown as ModelWeights);
   }
 
-  async load(source: ModelSource): Promise<Decoder> {
+  async load(source: ModelWeights): Promise<Decoder> {
     const { path } = source as unknown as { path: string };
     this.log.push(`load ${path}`);
     await this.loading();

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { InvalidFile } from "../../../lib/errors.ts";
 import { projectionPath } from "../../../lib/model/config.ts";
 import { toFloat32 } from "../../../lib/model/floats.ts";
-import { openHfFolder, openModel } from "../../../lib/model/open.ts";
+import { openHfFolder, openModel, openWeights } from "../../../lib/model/open.ts";
 import { whyUnusable } from "../../../lib/model/usable.ts";
 import { writeSafetensors } from "../../../lib/model/safetensors.ts";
 import { assertRejects } from "../../asserts.ts";
@@ -45,6 +45,20 @@ Deno.test("open: a Hugging Face folder, every tensor as stored", () =>
       }
       model.close();
     }
+  }));
+
+Deno.test("open: weights alone, whatever the tokenizer's files are", () =>
+  inFolder(async (folder) => {
+    await writeHfFolder(folder, tinyConfig);
+    const whole = await openModel(folder);
+    await Deno.writeTextFile(`${folder}/tokenizer.json`, "no JSON");
+    await assertRejects(openModel(folder), InvalidFile);
+    const weights = await openWeights(folder);
+    assertEquals(weights.config, whole.config);
+    assertEquals([...weights.tensors.keys()], [...whole.tensors.keys()]);
+    assertEquals(weights.digest(), whole.digest());
+    whole.close();
+    weights.close();
   }));
 
 Deno.test("open: shards, f16 and bf16 as stored", () =>

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import type { Gpu } from "../../../kernels/gpu/gpu.ts";
 import type { Tensor } from "../../../kernels/gpu/tensor.ts";
+import type { System } from "../../../lib/data/record.ts";
 import { InvalidRequest, NumericError } from "../../../lib/errors.ts";
 import { layoutOfTensors, type LoraLayout } from "../../../lib/lora/layout.ts";
 import { openSafetensors, type SafetensorsFile } from "../../../lib/model/safetensors.ts";
@@ -9,7 +10,6 @@ import {
   cutPartition,
   partitionAdapter,
   releasePartition,
-  type System,
 } from "../../../lib/par/partition.ts";
 import { assertRejects } from "../../asserts.ts";
 import { assertClose, normal, testGpu } from "../../gpu.ts";

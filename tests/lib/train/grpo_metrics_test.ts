@@ -63,10 +63,8 @@ Deno.test("updateMetrics: clipping below counts with a negative advantage, above
 
 function rollout(reward: number, tokens: number, truncated: boolean): Rollout {
   return {
-    prompt: {
-      tokens: new Uint32Array(1),
-      sample: { prompt: [], answer: null, system: null, item: {} },
-    },
+    prompt: { number: 0, tokens: new Uint32Array(1) },
+    sample: { prompt: [], answer: null },
     completion: new Uint32Array(tokens),
     text: "",
     truncated,

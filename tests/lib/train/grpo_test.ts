@@ -1,29 +1,39 @@
 // GRPO's loop as a whole, on a golden model with a tokenizer of one letter a token.
 
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
-import type { ChatTokenizer } from "../../../lib/model/tokenizer.ts";
 import type { GrpoPrompt } from "../../../lib/train/grpo_batches.ts";
-import { trainGrpo } from "../../../lib/train/grpo.ts";
+import { type GrpoTexts, trainGrpo } from "../../../lib/train/grpo.ts";
 import { allElements, createOptimizer } from "../../../lib/train/optimizer.ts";
 import type { PhaseContext } from "../../../lib/train/phase.ts";
+import { scoreCompletion } from "../../../lib/train/rewards.ts";
 import { type GrpoSettings, grpoSettings, sftSettings } from "../../../lib/train/settings.ts";
 import { trainSft } from "../../../lib/train/sft.ts";
 
 import { openGolden } from "../../golden.ts";
 import { testGpu } from "../../gpu.ts";
 
-const letters = {
-  decode: (tokens: number[]) => String.fromCharCode(...tokens.map((token) => 0x4e00 + token)),
-} as unknown as ChatTokenizer;
+const sample = { prompt: [], answer: "1", system: null, item: {} };
+
+function lettersOf({ rewards }: GrpoSettings, eosTokens: number[]): GrpoTexts {
+  return {
+    eosTokens,
+    score: (completions) =>
+      Promise.resolve(completions.map(({ tokens }) => {
+        const text = String.fromCharCode(...tokens.map((token) => 0x4e00 + token));
+        const { total, each } = scoreCompletion(rewards, text, sample, { tokens: tokens.length });
+        return { text, reward: total, rewards: each, sample };
+      })),
+  };
+}
 
 /** Trains the golden model from its start; answers what the phase reported. */
 async function run(given: Partial<GrpoSettings>, seed = 0) {
   const gpu = await testGpu();
   const golden = await openGolden(gpu, "qwen3");
   const { adapter, decoder } = golden;
-  const prompts: GrpoPrompt[] = golden.samples("").map(({ tokens, promptLength }) => ({
+  const prompts: GrpoPrompt[] = golden.samples("").map(({ tokens, promptLength }, number) => ({
+    number,
     tokens: tokens.slice(0, promptLength),
-    sample: { prompt: [], answer: "1", system: null, item: {} },
   }));
   const settings = grpoSettings.parse({
     kind: "grpo",
@@ -57,6 +67,7 @@ async function run(given: Partial<GrpoSettings>, seed = 0) {
     onMetrics: (_, values) => steps.push(values),
     onSample: ({ step, completion }) => (texts[step as number - 1] ??= []).push(String(completion)),
   };
+  const letters = lettersOf(settings, decoder.config.eosTokens);
   const result = await trainGrpo(context, prompts.slice(0, groups), letters, settings);
   const phi = await gpu.readFloats(adapter.phi);
   return { result, steps, texts, phi, start: golden.floats("phi"), context, golden };

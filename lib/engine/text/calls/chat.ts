@@ -23,7 +23,9 @@ export async function encodeChat(
   const text = tokenizer.renderChat(messages, { addGenerationPrompt: true });
   call.begin(stageOf(call, `tokenize the messages for ${model.id}`, "messages"));
   const tokens = tokenizer.encodeRendered(text, { upTo: maxPositions });
-  if (tokens.length < maxPositions) return { tokens: Uint32Array.from(tokens) };
+  if (tokens.length < maxPositions) {
+    return { tokens: Uint32Array.from(tokens), eosTokens: [...tokenizer.eosTokens] };
+  }
   throw new InvalidRequest(
     `Cannot answer: the messages have ${text.length} characters, at least ${tokens.length} tokens; ` +
       `${model.id} takes ${maxPositions} with the answer. Shorten them.`,
