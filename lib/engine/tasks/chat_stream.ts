@@ -56,7 +56,8 @@ export class ChatStream {
   /** Waits for what is left. @throws as `Texts.call` */
   async end(): Promise<StreamedChoice[]> {
     await this.#working;
-    if (this.#failure === null) await this.#decode(this.#choices, true);
+    const open = this.#choices.filter(({ stopped }) => !stopped);
+    if (this.#failure === null && open.length > 0) await this.#decode(open, true);
     if (this.#failure !== null) throw this.#failure;
     return this.#choices.map(({ text, stopped, tokens }) => ({ text, stopped, tokens }));
   }

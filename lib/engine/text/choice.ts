@@ -14,7 +14,7 @@ export function continueChoice(
   const decoder = tokenizer.streamDecoder({ state: state.decoder });
   let { held } = state;
   let used = 0;
-  let cut = -1;
+  let cut = Infinity;
   const take = (piece: string) => {
     // A stop sequence may have begun in what was held.
     held += piece;
