@@ -44,6 +44,7 @@ function dryRun(path: string): TrainTask {
     localTeachers: new Map(),
     apiKeys: new Map(),
     allowedHosts: [],
+    adapterBase: { name: null, folderMayBeTold: false },
     dryRun: true,
     outputFolder: "",
   };

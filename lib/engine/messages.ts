@@ -73,6 +73,8 @@ export interface TrainTask {
   localTeachers: Map<string, ModelReference>;
   apiKeys: Map<string, string>;
   allowedHosts: string[];
+  /** What the adapter calls its base: a name, or else its folder where that may be told. */
+  adapterBase: { name: string | null; folderMayBeTold: boolean };
   /** Answer the plan (TrainPlan) instead of training. */
   dryRun: boolean;
   /** adapter/ (PEFT), partition/ and classified.jsonl where the job made them. */

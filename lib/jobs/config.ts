@@ -64,6 +64,8 @@ export const serverConfig = z.strictObject({
   teacher_hosts: z.array(host).default(["localhost", "127.0.0.1", "::1"]),
   /** The environment variable that holds the key of the teachers' server at host:port. */
   teacher_keys: z.record(hostAndPort, z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/)).default({}),
+  /** What exported adapters call a base, by its id here: a name on the Hugging Face hub, or a path. */
+  base_model_names: z.record(z.string().min(1), z.string().min(1).max(500)).default({}),
   limits: limits.default(() => limits.parse({})),
 });
 export type ServerConfig = z.infer<typeof serverConfig>;

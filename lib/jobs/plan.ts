@@ -26,7 +26,7 @@ import {
 import { teacherAddress } from "../par/teacher_address.ts";
 import { compilePattern } from "../train/pattern.ts";
 import type { EvaluateSettings, RewardSettings, TrainSettings } from "../train/settings.ts";
-import { keyVariable, type ServerConfig } from "./config.ts";
+import { isLoopback, keyVariable, type ServerConfig } from "./config.ts";
 import { isId } from "./ids.ts";
 import type { KnownModel, Models } from "./models.ts";
 import type { PartitionRow } from "./rows.ts";
@@ -345,9 +345,23 @@ export async function planTrain(
       partition: partition &&
         { id: partition.id, folder: deps.store.resolve(partition.folder) },
       ...access,
+      adapterBase: adapterBaseOf(deps.config, known),
       dryRun,
       outputFolder,
     }),
+  };
+}
+
+/** A downloaded adapter opens its base by a folder's path on this machine alone. */
+function adapterBaseOf(
+  { base_model_names: names, host }: ServerConfig,
+  { owner, reference: { baseId } }: KnownModel,
+): TrainTask["adapterBase"] {
+  // In a compiled program the embedded models have no folder that others can open.
+  const isEmbedded = owner === "lorapar" && Deno.build.standalone;
+  return {
+    name: Object.hasOwn(names, baseId) ? names[baseId] : null,
+    folderMayBeTold: isLoopback(host) && !isEmbedded,
   };
 }
 

@@ -43,7 +43,7 @@ export interface AdapterFile {
 /** Writes phi (and PiSSA's start, when there is one) as a PEFT folder for a base. */
 export async function writeAdapter(
   folder: string,
-  { name: baseModel, digest }: { name: string; digest: string },
+  { name: baseModel, digest }: { name: string | null; digest: string },
   { settings, layout, phi, residual }: Omit<AdapterFile, "scale">,
   loraDropout: number,
 ): Promise<void> {

@@ -10,6 +10,7 @@ import { floatBytes, toFloat32 } from "./floats.ts";
 import { type GgufFile, type GgufTensor, openGgufFile } from "./gguf.ts";
 import { expandTensor } from "./gguf_blocks.ts";
 import { ggufTokenizerKind, ggufTokenizerParts } from "./gguf_tokenizer.ts";
+import { hubNameOfGguf } from "./hub_name.ts";
 import { checkConfig, isPositive } from "./hf_config.ts";
 import { computedTensors, modelSource, modelWeights, type UnreadTensor } from "./model_source.ts";
 import type { ModelSource, ModelWeights, StoredTensor } from "./source.ts";
@@ -21,7 +22,7 @@ export function openGgufModel(path: string): ModelSource {
   try {
     const config = ggufConfig(file);
     const tokenizer = new ChatTokenizer(ggufTokenizerParts(file.metadata, path), config, path);
-    return modelSource(config, tokenizer, tensorsOf(file, config), path, () => file.close());
+    return modelSource(config, tokenizer, tensorsOf(file, config), path, originOf(file));
   } catch (error) {
     file.close();
     throw error;
@@ -33,11 +34,15 @@ export function openGgufWeights(path: string): ModelWeights {
   const file = openGgufFile(path, { skipLists: true });
   try {
     const config = ggufConfig(file);
-    return modelWeights(config, tensorsOf(file, config), path, () => file.close());
+    return modelWeights(config, tensorsOf(file, config), path, originOf(file));
   } catch (error) {
     file.close();
     throw error;
   }
+}
+
+function originOf(file: GgufFile): Pick<ModelWeights, "hubName" | "close"> {
+  return { hubName: hubNameOfGguf(file.metadata), close: () => file.close() };
 }
 
 /**

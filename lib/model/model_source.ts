@@ -80,6 +80,9 @@ export function computedTensors(
   return tensors;
 }
 
+/** Where tensors come from. */
+type Origin = Pick<ModelWeights, "hubName" | "close">;
+
 /**
  * Joins a config and the tensors found; `read` refuses NaN and Inf.
  * @throws {InvalidFile} as `computedTensors`
@@ -88,7 +91,7 @@ export function modelWeights(
   config: ModelConfig,
   found: ReadonlyMap<string, UnreadTensor>,
   where: string,
-  close: () => void,
+  { hubName, close }: Origin,
 ): ModelWeights {
   const tensors = computedTensors(config, found, where);
   const read = (name: string): Promise<StoredTensor> =>
@@ -106,7 +109,7 @@ export function modelWeights(
     });
   let known: string | null = null;
   const digest = () => known ??= baseDigest(config, tensors);
-  return { config, tensors, read, digest, close };
+  return { config, tensors, hubName, read, digest, close };
 }
 
 /** The same with a tokenizer, whose own end counts as one of the model's. */
@@ -115,8 +118,8 @@ export function modelSource(
   tokenizer: ModelSource["tokenizer"],
   found: ReadonlyMap<string, UnreadTensor>,
   where: string,
-  close: () => void,
+  origin: Origin,
 ): ModelSource {
   const complete = { ...config, eosTokens: [...tokenizer.eosTokens] };
-  return { ...modelWeights(complete, found, where, close), tokenizer };
+  return { ...modelWeights(complete, found, where, origin), tokenizer };
 }

@@ -4,6 +4,7 @@
 import { InvalidFile } from "../errors.ts";
 import type { ModelConfig } from "./config.ts";
 import { openGgufModel, openGgufWeights } from "./gguf_model.ts";
+import { hubNameOfFolder } from "./hub_name.ts";
 import { parseHfConfig } from "./hf_config.ts";
 import { computedTensors, modelSource, modelWeights, type UnreadTensor } from "./model_source.ts";
 import { isFile, readJsonObject, reason } from "./positioned_file.ts";
@@ -40,7 +41,7 @@ export function openHfFolder(folder: string, readTokenizer = readHfTokenizer): M
   return withShards(
     folder,
     config,
-    (config, { tensors, close }) => modelSource(config, tokenizer, tensors, folder, close),
+    (config, tensors, origin) => modelSource(config, tokenizer, tensors, folder, origin),
   );
 }
 
@@ -48,7 +49,7 @@ function openHfWeights(folder: string): ModelWeights {
   return withShards(
     folder,
     readHfConfig(folder),
-    (config, { tensors, close }) => modelWeights(config, tensors, folder, close),
+    (config, tensors, origin) => modelWeights(config, tensors, folder, origin),
   );
 }
 
@@ -56,12 +57,16 @@ function openHfWeights(folder: string): ModelWeights {
 function withShards<T>(
   folder: string,
   config: ModelConfig,
-  use: (config: ModelConfig, shards: Shards) => T,
+  use: (
+    config: ModelConfig,
+    tensors: Shards["tensors"],
+    origin: Pick<ModelWeights, "hubName" | "close">,
+  ) => T,
 ): T {
   const { tensors, close } = openShards(folder);
   try {
     const used = resolveTiedHead(config, tensors);
-    return use(used.config, { tensors: used.tensors, close });
+    return use(used.config, used.tensors, { hubName: hubNameOfFolder(folder), close });
   } catch (error) {
     close();
     throw error;

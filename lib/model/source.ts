@@ -18,6 +18,8 @@ export interface ModelWeights {
   tensors: ReadonlyMap<string, { shape: number[]; sizeBytes: number }>;
   /** Reads one tensor. @throws {InvalidFile} when it is missing, truncated or holds NaN or Inf. */
   read(name: string): Promise<StoredTensor>;
+  /** The model's name on the Hugging Face hub where its files say so, else null. */
+  hubName: string | null;
   /** Names the base's weights (digest.ts); the files are read at the first call. */
   digest(): string;
   close(): void;

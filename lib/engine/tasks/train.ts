@@ -5,6 +5,7 @@
 import type { RenderedSample } from "../../data/render.ts";
 import { type Adapter, releaseAdapter, uploadAdapter } from "../../lora/adapter.ts";
 import { writeAdapter } from "../../lora/adapter_file.ts";
+import { exportedBaseName } from "../../model/hub_name.ts";
 import { openWeights } from "../../model/open.ts";
 import type { Policy } from "../../model/pass.ts";
 import type { ModelWeights } from "../../model/source.ts";
@@ -175,7 +176,11 @@ async function trainPhases(
     requireInactiveUnchanged(start.phi, phi, new Uint8Array(activeWords), moved);
   }
   const dropout = Math.max(...request.phases.map(({ lora_dropout }) => lora_dropout));
-  const base = { name: task.model.baseId, digest: training.source.digest() };
+  const { hubName } = training.source;
+  const base = {
+    name: exportedBaseName(task.model.path, hubName, task.adapterBase),
+    digest: training.source.digest(),
+  };
   await writeAdapter(`${outputFolder}/adapter`, base, { ...start, phi }, dropout);
   return {
     adapterFolder: "adapter",

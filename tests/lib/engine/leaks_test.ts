@@ -97,6 +97,7 @@ Deno.test("a task that fails or is cancelled anywhere leaves nothing on the GPU"
   await Deno.writeTextFile(one.path, JSON.stringify(samples[0]) + "\n");
   const outputFolder = `${folder}/out`;
   const none = { localTeachers: new Map(), apiKeys: new Map(), allowedHosts: [] };
+  const adapterBase = { name: null, folderMayBeTold: false };
   const train = (more: Record<string, unknown>): GpuTask => ({
     kind: "train",
     request: trainSettings.parse({ model: "tiny", file: "file-1", ...more }),
@@ -106,6 +107,7 @@ Deno.test("a task that fails or is cancelled anywhere leaves nothing on the GPU"
     evaluateFile: more.evaluate ? file : null,
     partition: null,
     ...none,
+    adapterBase,
     dryRun: false,
     outputFolder,
   });

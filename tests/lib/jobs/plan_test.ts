@@ -93,6 +93,27 @@ Deno.test("a teacher's key is the configuration's, for one host and port", async
   ]);
 });
 
+Deno.test("an adapter's base has the configured name, or its folder on this machine's own server", async () => {
+  const of = async (config: Record<string, unknown>) => {
+    await using f = await fixture(config);
+    const request = trainSettings.parse({
+      model: "lorapar-tiny",
+      file: await f.upload("{}\n"),
+      partition: null,
+      phases: [{ kind: "sft", data: "all", activate: "all" }],
+    });
+    const { task } = await planTrain(f, request);
+    return task("out").adapterBase;
+  };
+  assertEquals(await of({}), { name: null, folderMayBeTold: true });
+  assertEquals(await of({ host: "0.0.0.0", api_key: "k" }), { name: null, folderMayBeTold: false });
+  assertEquals(await of({ base_model_names: { "lorapar-tiny": "org/tiny" } }), {
+    name: "org/tiny",
+    folderMayBeTold: true,
+  });
+  assertEquals((await of({ base_model_names: { other: "org/tiny" } })).name, null);
+});
+
 Deno.test("a teacher named after a member of Object.prototype is like any other", async () => {
   await using f = await fixture();
   for (const name of ["constructor", "toString", "__proto__"]) {
