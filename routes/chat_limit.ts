@@ -1,9 +1,12 @@
 // How many chats run at a time. Each holds keys and values on the GPU between its turns, so more of them
 // than the limit are sent away, to come again, instead of being held.
 
+import { getLogger } from "@logtape/logtape";
 import type { Engine } from "../lib/engine/engine.ts";
 import type { ChatResult, ChatTask, TaskEvent } from "../lib/engine/messages.ts";
 import { InvalidRequest } from "../lib/errors.ts";
+
+const logger = getLogger(["lorapar", "chat"]);
 
 export type RunChat = (
   task: ChatTask,
@@ -24,7 +27,11 @@ export function limitedChats(engine: Engine, most: number): RunChat {
     }
     running++;
     try {
-      return await engine.run(task, onEvent, signal);
+      return await engine.run(task, (event) => {
+        // A chat has no events that its user could read.
+        if (event.type === "log") logger.warn("{message}", { message: event.message });
+        onEvent?.(event);
+      }, signal);
     } finally {
       running--;
     }

@@ -7,6 +7,7 @@ import { openModel } from "../../model/open.ts";
 import { fileSize } from "../../model/positioned_file.ts";
 import type { ModelSource } from "../../model/source.ts";
 import type { ChatTokenizer } from "../../model/tokenizer.ts";
+import type { TaskEvent } from "../messages.ts";
 import type { TextCall } from "./call.ts";
 import type { TextModel } from "./messages.ts";
 import { fileLimitMs } from "./stage.ts";
@@ -32,12 +33,22 @@ export async function modelTexts({ id, path }: TextModel, call: TextCall): Promi
   if (found?.version !== version) {
     const { config, tokenizer } = await openFiles({ id, path }, call);
     found = { config, tokenizer, version };
+    // Once for each worker, so once for a job, and a few times for all chats.
+    if (!tokenizer.hasChatTemplate) call.emit(plainTemplateWarning(id));
   }
   kept.delete(path);
   kept.set(path, found);
   const [oldest] = kept.keys();
   if (kept.size > maxKept) kept.delete(oldest);
   return found;
+}
+
+function plainTemplateWarning(id: string): TaskEvent {
+  const message =
+    `The model "${id}" has no chat template, so conversations are written as "User: …" and ` +
+    '"Assistant: …" paragraphs. For a base model that will do; a chat model knows another form: put its ' +
+    "chat_template.jinja into its folder.";
+  return { type: "log", level: "warning", message };
 }
 
 /** Opens a model's files for a moment: everything about it but its weights. */

@@ -28,6 +28,6 @@ export async function describeModel(
     head_size: config.headSize,
     vocabulary: config.vocabSize,
     context_length: config.maxPositions,
-    has_chat_template: tokenizer.hasChatTemplate,
+    chat_template: tokenizer.hasChatTemplate ? "the model's own" : "plain fallback",
   };
 }

@@ -3,10 +3,12 @@
 
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { fileURLToPath } from "node:url";
+import type { TaskEvent } from "../../../../lib/engine/messages.ts";
 import type { TextModel, Texts } from "../../../../lib/engine/text/messages.ts";
 import { TextPool, type TextPoolOptions } from "../../../../lib/engine/text/pool.ts";
 import { textLimits } from "../../../../lib/engine/text/stage.ts";
 import { Cancelled, InvalidFile, InvalidRequest } from "../../../../lib/errors.ts";
+import { trainSettings } from "../../../../lib/train/settings.ts";
 import { assertRejects } from "../../../asserts.ts";
 import { inFolder, tinyConfig, tinyTokenizerJson, writeHfFolder } from "../../model/tiny_model.ts";
 
@@ -228,3 +230,34 @@ Deno.test("a pool that closes fails what it is at", async () => {
     );
   });
 });
+
+Deno.test("a model without a chat template is told of: once for a job, and where it is described", () =>
+  withPool({}, async (pool, folder) => {
+    await writeHfFolder(folder);
+    const [without, own] = [{ id: "base", path: folder }, tiny];
+    await Deno.writeTextFile(`${folder}/tokenizer_config.json`, "{}");
+    const events: TaskEvent[] = [];
+    const texts = pool.forTask((event) => events.push(event));
+    const file = { id: "file-1", path: `${folder}/one.jsonl`, filename: "one.jsonl" };
+    await Deno.writeTextFile(file.path, '{"question": "a?", "answer": "b", "system": "system1"}\n');
+    const set = { set: "train" as const, files: [{ file, system: null }] };
+    await texts.call("read_samples", set);
+    const { phases } = trainSettings.parse({ model: "base", file: "file-1" });
+    for (let i = 0; i < 2; i++) {
+      await texts.call("render_phases", { model: without, phases: phases.slice(0, 1) });
+    }
+    texts.end();
+    const logs = events.filter(({ type }) => type === "log");
+    assertEquals(logs.length, 1, JSON.stringify(events));
+    assert(JSON.stringify(logs).includes("no chat template"));
+
+    const said = async (model: TextModel) => {
+      const reference = { ...model, baseId: model.id, adapterFolder: null };
+      const details = await pool.forTask().call("describe_model", { model: reference });
+      return details.chat_template;
+    };
+    assertEquals([await said(without), await said(own)], ["plain fallback", "the model's own"]);
+    const heard: TaskEvent[] = [];
+    await encode(pool.forTask((event) => heard.push(event)), own, "Hi");
+    assertEquals(heard.filter(({ type }) => type === "log"), []);
+  }));
