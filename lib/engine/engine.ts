@@ -255,8 +255,10 @@ class SupervisedEngine implements Engine {
       last = beats;
       if (silentTicks * tickMs < silenceMs) return;
       const seconds = Math.round(silenceMs / 1000);
-      // Ending a thread that computes is not to be had: it may keep a core until the process ends.
-      logger.error("A thread that hangs may keep a core busy; restart the server when you can.");
+      // In this runtime `terminate` ends no thread that computes: it goes on until the process ends.
+      logger.error(
+        "The engine's old thread may keep a core busy. Restart the server when you can.",
+      );
       this.#fail(`it gave no sign of life for ${seconds} s (limits.engine_silence_seconds)`);
     }, tickMs);
     Deno.unrefTimer(watch);
