@@ -122,7 +122,9 @@ const uploadRoute = route({
               file: {
                 type: "string",
                 format: "binary",
-                description: "The samples; the name's ending tells the format.",
+                description:
+                  "The samples; the name's ending tells the format. A .csv file names its " +
+                  "fields in the first row, and has commas, semicolons or tabs between them.",
               },
               purpose: {
                 type: "string",
