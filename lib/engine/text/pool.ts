@@ -17,25 +17,28 @@ export interface TextPoolOptions {
   taskWorkers: number;
   /** Memory of a chat's worker: the tokenizers of a few models. */
   chatHeapMebibytes: number;
-  /** Memory of a task's worker: the largest data set, 1 GiB, takes about twice its size. */
+  /** Memory of a task's worker: the largest data set, 1 GiB, takes about twice its size and more to judge. */
   taskHeapMebibytes: number;
-  /** An idle chat worker is ended after this, to free its tokenizers. */
+  /** An idle chat worker is ended after this, to free its tokenizers; the next chat opens one anew. */
   chatIdleMs: number;
   /** As long as the next upload of a series may take; what a file left in memory goes with the worker. */
   taskIdleMs: number;
   workerUrl: URL;
 }
 
-const usual: TextPoolOptions = {
-  limits: textLimits,
-  chatWorkers: 2,
-  taskWorkers: 4,
-  chatHeapMebibytes: 1024,
-  taskHeapMebibytes: 4096,
-  chatIdleMs: 300_000,
-  taskIdleMs: 10_000,
-  workerUrl: new URL("./worker.ts", import.meta.url),
-};
+function usualOptions(): TextPoolOptions {
+  const machineMebibytes = Deno.systemMemoryInfo().total / 2 ** 20;
+  return {
+    limits: textLimits,
+    chatWorkers: 2,
+    taskWorkers: 4,
+    chatHeapMebibytes: 1024,
+    taskHeapMebibytes: Math.min(4096, Math.floor(machineMebibytes / 2)),
+    chatIdleMs: 1_800_000,
+    taskIdleMs: 10_000,
+    workerUrl: new URL("./worker.ts", import.meta.url),
+  };
+}
 
 const chatKinds: ReadonlySet<TextKind> = new Set<TextKind>(["encode_chat", "decode_chat"]);
 /** Calls that leave nothing behind in a worker. */
@@ -55,7 +58,7 @@ export class TextPool {
   #task: Slots;
 
   constructor(options: Partial<TextPoolOptions> = {}) {
-    const all = { ...usual, ...options };
+    const all = { ...usualOptions(), ...options };
     const make = (maxHeapMebibytes: number) => () =>
       new TextWorker({ limits: all.limits, workerUrl: all.workerUrl, maxHeapMebibytes });
     this.#chat = new Slots(all.chatWorkers, all.chatIdleMs, make(all.chatHeapMebibytes));

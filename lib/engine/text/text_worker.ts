@@ -54,7 +54,7 @@ export class TextWorker {
   /** Why the worker takes no more calls. */
   #ended: Error | null = null;
   #seen = -1;
-  #seenAtMs = 0;
+  #silentMs = 0;
   #watch: ReturnType<typeof setInterval> | null = null;
 
   constructor(private options: TextWorkerOptions) {
@@ -169,16 +169,14 @@ export class TextWorker {
     return stage ? stageError(stage, what, Atomics.load(this.#progress, 1)) : new Error(what);
   }
 
-  /** Ends a call that showed no progress for its limit. */
+  /** Ends a call that showed no progress for its limit, counted in looks: a machine may have slept. */
   #look(): void {
     const current = this.#current;
     if (!current) return;
-    const now = performance.now();
     const count = Atomics.load(this.#progress, 0);
-    if (count !== this.#seen) {
-      this.#seen = count;
-      this.#seenAtMs = now;
-    } else if (now - this.#seenAtMs > current.stage.limitMs) {
+    this.#silentMs = count === this.#seen ? this.#silentMs + watchMs : 0;
+    this.#seen = count;
+    if (this.#silentMs > current.stage.limitMs) {
       // Work that runs out of memory may end without a word; this thread then goes on, and the call does not.
       const seconds = Number((current.stage.limitMs / 1000).toPrecision(3));
       const { maxHeapMebibytes } = this.options;

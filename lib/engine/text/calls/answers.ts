@@ -9,6 +9,7 @@ import type { TextCalls } from "../messages.ts";
 import { modelTexts } from "../models.ts";
 import { rowsOf } from "../rows.ts";
 import { samplesStage } from "../stage.ts";
+import { showRecord } from "../shown.ts";
 import { type JudgedAnswer, samplesOfSet } from "../task_state.ts";
 
 type Prepare = TextCalls["render_prompts"];
@@ -60,8 +61,7 @@ export function judgeAnswers(
     const isCorrect = grader ? grade(grader, text, sample) : score!.total > 0;
     if (isCorrect) correct++;
     if (!keep) continue;
-    const answer: JudgedAnswer = {
-      ...sample.item,
+    const judgement = {
       completion: text,
       tokens: tokens.length,
       truncated,
@@ -69,9 +69,11 @@ export function judgeAnswers(
       ...(score && { reward: score.total, rewards: score.each }),
     };
     if (judged.answers.length < shownAnswers) {
-      call.emit({ type: "sample", sample: { phase: "evaluate", ...answer } });
+      // Twice, so that these come first and are not what is cut, and no field of the record's replaces them.
+      const own = { phase: "evaluate", ...judgement };
+      call.emit({ type: "sample", sample: showRecord({ ...own, ...sample.item, ...own }) });
     }
-    judged.answers.push(answer);
+    judged.answers.push({ ...sample.item, ...judgement });
   }
   return { correct };
 }

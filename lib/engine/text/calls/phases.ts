@@ -18,6 +18,7 @@ import type { TextCall } from "../call.ts";
 import type { TextCalls } from "../messages.ts";
 import { type ModelTexts, modelTexts } from "../models.ts";
 import { rowsOf } from "../rows.ts";
+import { showSample } from "../shown.ts";
 import { samplesStage } from "../stage.ts";
 import { samplesOfSet } from "../task_state.ts";
 
@@ -144,19 +145,7 @@ export function scoreCompletions(
     const { total, each } = scoreCompletion(settings.rewards, text, sample, {
       tokens: tokens.length,
     });
-    if (!shown.has(prompt)) shown.set(prompt, show(sample));
+    if (!shown.has(prompt)) shown.set(prompt, showSample(sample));
     return { text, reward: total, rewards: each, sample: shown.get(prompt)! };
   });
-}
-
-/** Characters of a sample's texts that an event shows. */
-const shownCharacters = 10_000;
-
-function show({ prompt, answer }: Sample): ShownSample {
-  const cut = (text: string) =>
-    text.length > shownCharacters ? `${text.slice(0, shownCharacters)}…` : text;
-  return {
-    prompt: prompt.map(({ role, content }) => ({ role, content: cut(content) })),
-    answer: answer === null ? null : cut(answer),
-  };
 }
