@@ -2,11 +2,11 @@
 // twice its size and 64 MiB of memory, and the reader must go on. A mutant is named by its format and
 // number, which make it again.
 
-import { GuardedReader, type Outcome } from "./guarded_reader.ts";
+import { GuardedReader } from "./guarded_reader.ts";
 import { mutate } from "./mutate.ts";
+import { faultOf, type FuzzReport } from "./report.ts";
 
 const deadlineMs = 1000;
-const freeBytes = 2 ** 26;
 
 const parquet = async (...names: string[]) =>
   await Promise.all(
@@ -79,29 +79,6 @@ function mutant(format: string, number: number, whole: Uint8Array[]): Uint8Array
 }
 
 export const formats = Object.keys(originals);
-
-/** What became of the mutants of one format. */
-export interface FuzzReport {
-  format: string;
-  mutants: number;
-  read: number;
-  refused: number;
-  slowestMs: number;
-  /** Growth of the process over a mutant at most, its allowance not taken off. */
-  mostGrownBytes: number;
-  /** Mutants that did what none may, with what it was. */
-  failures: string[];
-}
-
-/** What is wrong with how a mutant ended; null when nothing is. */
-function faultOf({ kind, error, message, grownBytes }: Outcome, sizeBytes: number): string | null {
-  if (kind === "crashed" || kind === "late") return `${kind}: ${message}`;
-  if (kind === "refused" && error !== "InvalidFile" && error !== "InvalidRequest") {
-    return `${error}: ${message}`;
-  }
-  const grownTooFar = grownBytes > 2 * sizeBytes + freeBytes;
-  return grownTooFar ? `${sizeBytes} bytes grew the process by ${grownBytes}` : null;
-}
 
 /** Reads mutants number `first` and following of a format. */
 export async function fuzzFormat(format: string, count: number, first = 0): Promise<FuzzReport> {
