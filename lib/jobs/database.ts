@@ -74,14 +74,16 @@ export class Database {
 
   /** Runs `change` as a whole or not at all; `durable` has it on the disk when this returns. */
   transaction<T>(change: () => T, durable: boolean): T {
-    this.#db.exec(`PRAGMA synchronous = ${durable ? "FULL" : "NORMAL"}; BEGIN IMMEDIATE`);
+    // Statements one by one: what `exec` throws has no result code to tell a full disk by.
+    this.run(`PRAGMA synchronous = ${durable ? "FULL" : "NORMAL"}`);
+    this.run("BEGIN IMMEDIATE");
     try {
       const value = change();
-      this.#db.exec("COMMIT");
+      this.run("COMMIT");
       return value;
     } catch (error) {
       // After some failures, a full disk among them, SQLite has rolled back by itself.
-      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
+      if (this.#db.isTransaction) this.run("ROLLBACK");
       throw error;
     }
   }

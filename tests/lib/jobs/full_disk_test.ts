@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
+import { fileURLToPath } from "node:url";
 import { assertThrows } from "../../asserts.ts";
 import { storageFailure } from "../../../lib/errors.ts";
 import { HeldWrites } from "../../../lib/jobs/held.ts";
@@ -54,6 +55,27 @@ Deno.test("a full disk's own words reach the caller, and the store goes on", asy
   assertStrictEquals(store.job("job-1")?.status, "queued");
   store.close();
   await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test({
+  name: "a write that fails when its transaction is committed is told as such",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const folder = await Deno.makeTempDir();
+    const script = fileURLToPath(new URL("./limited_store.ts", import.meta.url));
+    // 200 blocks: the system refuses to let a file grow further, and tells the process by an error.
+    const command = `trap "" XFSZ; ulimit -f 200; exec "$0" run -A --no-check "$1" "$2"`;
+    const args = ["-c", command, Deno.execPath(), script, folder];
+    const { stdout, stderr } = await new Deno.Command("sh", { args }).output();
+    const text = new TextDecoder().decode(stdout);
+    assert(text !== "", new TextDecoder().decode(stderr));
+    assertEquals(JSON.parse(text), {
+      code: "storage_full",
+      status: "cancelled",
+      events: ["log", "status"],
+    });
+    await Deno.remove(folder, { recursive: true });
+  },
 });
 
 Deno.test("a job that fails on a full disk has failed for all who ask, and in the rows later", async () => {
@@ -145,14 +167,12 @@ Deno.test("a store on a full disk opens, and knows what a stop cut off", async (
   first.addJob("job-1", "train", {});
   first.beginJob("job-1");
   first.close();
-  const { prototype } = DatabaseSync;
-  const { exec } = prototype;
-  // Room is gone from the first transaction on.
-  prototype.exec = function (sql: string) {
-    if (/^PRAGMA synchronous = FULL; BEGIN/.test(sql)) {
-      throw Object.assign(new Error("database or disk is full"), { errcode: 13 });
-    }
-    return exec.call(this, sql);
+  const { prepare } = DatabaseSync.prototype;
+  let refused = 0;
+  DatabaseSync.prototype.prepare = function (sql: string) {
+    if (!sql.startsWith("INSERT")) return prepare.call(this, sql);
+    refused++;
+    throw Object.assign(new Error("database or disk is full"), { errcode: 13 });
   };
   const second = new Store(folder);
   try {
@@ -161,8 +181,9 @@ Deno.test("a store on a full disk opens, and knows what a stop cut off", async (
       "interrupted",
     ]);
   } finally {
-    prototype.exec = exec;
+    DatabaseSync.prototype.prepare = prepare;
   }
+  assert(refused > 0);
   second.close();
   const third = new Store(folder);
   assertStrictEquals(third.job("job-1")!.error?.code, "interrupted");
