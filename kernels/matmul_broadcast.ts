@@ -5,8 +5,8 @@
 //   W (8, columns): texels of 16 bytes, in the stored type, expanded into registers; as a storage
 //     texture, whose loads take half the time of a sampled one's.
 // A step's products are summed pairwise before they join the long sum, which costs nothing and
-// rounds less. Left out: shapes as literals (one text serves every M, N, K), workgroup memory (a
-// barrier there costs as much as 200 multiplications).
+// rounds less. Left out: shapes, bias and accumulation as constants (one text serves all of them, and
+// pairs of runs show no cost), workgroup memory (a barrier there costs as much as 200 multiplications).
 
 import type { Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
@@ -82,8 +82,8 @@ function outputLines(row: number, biased: boolean): string[] {
     lines.push(
       half === 0 ? "      {" : "      if (column + 4u < params.columns) {",
       `        var sum = vec4<f32>(${sums});`,
-      ...(biased ? [`        if (biased) { sum += bias${half}; }`] : []),
-      `        if (accumulate) { sum += y[at + ${half}u]; }`,
+      ...(biased ? [`        if (params.biased == 1u) { sum += bias${half}; }`] : []),
+      `        if (params.accumulate == 1u) { sum += y[at + ${half}u]; }`,
       `        y[at + ${half}u] = sum;`,
       "      }",
     );
@@ -108,11 +108,9 @@ export function broadcastCode(dtype: WeightType, direction: Direction, rows: Row
     "struct Params {",
     // y_stride in vec4, the rest in elements.
     "  rows: u32, columns: u32, inner: u32, y_stride: u32,",
-    "  row_bits: u32, texels_a_row: u32,",
+    "  row_bits: u32, texels_a_row: u32, accumulate: u32, biased: u32,",
     "}",
     "override workgroup_size: u32 = 8;",
-    "override accumulate: bool = false;",
-    ...(biased ? ["override biased: bool = false;"] : []),
     "@group(0) @binding(0) var<storage, read> x: array<f32>;",
     "@group(0) @binding(1) var weight: texture_storage_2d<rgba32uint, read>;",
     ...(biased ? ["@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;"] : []),
@@ -146,7 +144,7 @@ export function broadcastCode(dtype: WeightType, direction: Direction, rows: Row
       ? [
         "    var bias0 = vec4<f32>(0.0);",
         "    var bias1 = vec4<f32>(0.0);",
-        "    if (biased) { bias0 = bias[column / 4u]; bias1 = bias[column / 4u + 1u]; }",
+        "    if (params.biased == 1u) { bias0 = bias[column / 4u]; bias1 = bias[column / 4u + 1u]; }",
       ]
       : []),
     ...rowNumbers.flatMap((row) => outputLines(row, biased)),
@@ -160,17 +158,10 @@ const kernels = new Map<string, Kernel>();
 /** The kernel for up to `rows` rows a workgroup; its workgroups are one subgroup wide. */
 export function broadcastKernel(
   gpu: Gpu,
-  { dtype, direction, rows, biased, accumulate }: {
-    dtype: WeightType;
-    direction: Direction;
-    rows: RowCount;
-    biased: boolean;
-    accumulate: boolean;
-  },
+  { dtype, direction, rows }: { dtype: WeightType; direction: Direction; rows: RowCount },
 ): Kernel {
   const workgroupSize = gpu.facts.subgroupSize;
-  const label = `matmul_broadcast.${direction}.${dtype}.${rows}` +
-    `${biased ? ".biased" : ""}${accumulate ? ".accumulate" : ""}`;
+  const label = `matmul_broadcast.${direction}.${dtype}.${rows}`;
   const key = `${label}.${workgroupSize}`;
   const known = kernels.get(key);
   if (known) return known;
@@ -178,11 +169,7 @@ export function broadcastKernel(
     label,
     code: broadcastCode(dtype, direction, rows),
     entryPoint: direction,
-    constants: {
-      workgroup_size: workgroupSize,
-      accumulate: accumulate ? 1 : 0,
-      ...(direction === "forward" ? { biased: biased ? 1 : 0 } : {}),
-    },
+    constants: { workgroup_size: workgroupSize },
   };
   kernels.set(key, kernel);
   return kernel;

@@ -130,20 +130,14 @@ function runBroadcast(
   const { texture, rowBits, texelsARow } = weight.texture!;
   const rowsAGroup = rowCounts.find((count) => count >= rows) ?? rowCounts[rowCounts.length - 1];
   gpu.run(
-    broadcastKernel(gpu, {
-      dtype: weight.dtype,
-      direction,
-      rows: rowsAGroup,
-      biased: bias !== undefined,
-      accumulate,
-    }),
+    broadcastKernel(gpu, { dtype: weight.dtype, direction, rows: rowsAGroup }),
     // Without a bias its binding is not looked at; x stands in.
     direction === "forward" ? [from, texture, bias ?? from, to] : [from, texture, to],
     [
       Math.ceil(rows / rowsAGroup),
       Math.ceil(outer / (gpu.facts.subgroupSize * columnsALane)),
     ],
-    [rows, outer, inner, outer / 4, rowBits, texelsARow],
+    [rows, outer, inner, outer / 4, rowBits, texelsARow, accumulate ? 1 : 0, bias ? 1 : 0],
   );
 }
 
