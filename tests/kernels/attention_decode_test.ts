@@ -12,7 +12,7 @@ import {
 import { assertThrows } from "../asserts.ts";
 import { asHardware } from "../as_hardware.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
-import { attentionReference } from "../reference/attention.ts";
+import { attentionReference } from "../../kernels/reference/attention.ts";
 
 /** Rows of one sample: a prompt and then `steps` single tokens, against attention over the whole. */
 async function check(

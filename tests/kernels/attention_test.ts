@@ -15,7 +15,7 @@ import {
   attentionBackwardReference,
   attentionReference,
   type AttentionShape,
-} from "../reference/attention.ts";
+} from "../../kernels/reference/attention.ts";
 import { centralDifferences, dot } from "../reference/differences.ts";
 
 const startsOf = (lengths: number[]) => {

@@ -1,7 +1,7 @@
 import { crossEntropy, crossEntropyBackward } from "../../kernels/cross_entropy.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import { centralDifferences } from "../reference/differences.ts";
-import { crossEntropyReference } from "../reference/elementwise.ts";
+import { crossEntropyReference } from "../../kernels/reference/elementwise.ts";
 
 for (const [M, V, padded, temperature] of [[1, 3, 4, 1], [5, 97, 100, 0.7], [3, 1024, 1024, 1]]) {
   Deno.test(`cross_entropy forward and backward, (${M}, ${V}) at ${temperature}`, async () => {

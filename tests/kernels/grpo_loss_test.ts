@@ -1,7 +1,7 @@
 import { grpoLoss } from "../../kernels/grpo_loss.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import { centralDifferences } from "../reference/differences.ts";
-import { grpoReference } from "../reference/elementwise.ts";
+import { grpoReference } from "../../kernels/reference/elementwise.ts";
 
 for (const [M, beta, useOld] of [[1, 0.04, true], [301, 0.04, true], [77, 0, false]] as const) {
   Deno.test(`grpo_loss and its derivative, ${M} tokens, beta ${beta}, old ${useOld}`, async () => {

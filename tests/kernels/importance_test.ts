@@ -2,7 +2,7 @@ import { assert } from "@std/assert";
 import { accumulateImportance, finishImportance } from "../../kernels/importance.ts";
 import { assertThrows } from "../asserts.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
-import { importanceReference } from "../reference/importance.ts";
+import { importanceReference } from "../../kernels/reference/importance.ts";
 
 for (const [E, examples] of [[1, 1], [7, 3], [4096, 100], [40_001, 8]]) {
   Deno.test(`importance of ${E} elements over ${examples} examples`, async () => {

@@ -1,21 +1,6 @@
 import { lora, loraBackwardInput, loraBackwardParameters } from "../../kernels/lora.ts";
+import { loraReference } from "../../kernels/reference/lora.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
-
-/** c (m, n) = sum_k a(m, k) b(k, n) in f64, from accessors. */
-function matrix(
-  m: number,
-  n: number,
-  k: number,
-  term: (i: number, j: number, l: number) => number,
-) {
-  const c = new Float64Array(m * n);
-  for (let i = 0; i < m; i++) {
-    for (let j = 0; j < n; j++) {
-      for (let l = 0; l < k; l++) c[i * n + j] += term(i, j, l);
-    }
-  }
-  return c;
-}
 
 for (const [T, K, N, R] of [[1, 4, 8, 4], [7, 36, 20, 4], [333, 64, 48, 8], [5, 8, 12, 16]]) {
   for (const software of [true, false]) {
@@ -39,12 +24,7 @@ for (const [T, K, N, R] of [[1, 4, 8, 4], [7, 36, 20, 4], [333, 64, 48, 8], [5, 
         const phi = normal(elements, 1), x = normal(T * K, 2), dy = normal(T * N, 3);
         const y0 = normal(T * N, 4), dx0 = normal(T * K, 5), grad0 = normal(elements, 6);
         const A = phi.subarray(before, before + R * K), B = phi.subarray(module.offsetB);
-        const u = matrix(T, R, K, (t, r, k) => x[t * K + k] * A[r * K + k]);
-        const y = matrix(T, N, R, (t, n, r) => scale * u[t * R + r] * B[n * R + r]);
-        const du = matrix(T, R, N, (t, r, n) => scale * dy[t * N + n] * B[n * R + r]);
-        const dx = matrix(T, K, R, (t, k, r) => du[t * R + r] * A[r * K + k]);
-        const dA = matrix(R, K, T, (r, k, t) => du[t * R + r] * x[t * K + k]);
-        const dB = matrix(N, R, T, (n, r, t) => scale * dy[t * N + n] * u[t * R + r]);
+        const { u, y, du, dx, dA, dB } = loraReference({ x, dy, A, B, scale }, { T, K, N, R });
         const dphi = new Float64Array(grad0);
         dA.forEach((value, i) => dphi[module.offsetA + i] += value);
         dB.forEach((value, i) => dphi[module.offsetB + i] += value);

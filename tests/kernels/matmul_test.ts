@@ -11,7 +11,7 @@ import {
 } from "../../kernels/weight.ts";
 import { assertThrows } from "../asserts.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
-import { matmulReference } from "../reference/matmul.ts";
+import { matmulReference } from "../../kernels/reference/matmul.ts";
 
 type Shape = [M: number, N: number, K: number];
 const dtypes = ["f32", "f16", "bf16"] as const;

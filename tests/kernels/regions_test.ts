@@ -6,7 +6,7 @@ import { activateElements, cutSegments, markRegions } from "../../kernels/region
 import { selectAll, selectByShare, selectSharedByCount } from "../../kernels/select.ts";
 
 import { normal, testGpu } from "../gpu.ts";
-import { keptByShare, topShared } from "../reference/select.ts";
+import { keptByShare, topShared } from "../../kernels/reference/select.ts";
 
 const guard = 0xdeadbeef;
 

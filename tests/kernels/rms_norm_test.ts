@@ -1,6 +1,6 @@
 import { rmsNorm, rmsNormBackward } from "../../kernels/rms_norm.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
-import { rmsNormReference } from "../reference/rms_norm.ts";
+import { rmsNormReference } from "../../kernels/reference/rms_norm.ts";
 
 const eps = 1e-5;
 

@@ -1,6 +1,6 @@
 import { rope, ropeBackward, ropeTable } from "../../kernels/rope.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
-import { ropeReference } from "../reference/elementwise.ts";
+import { ropeReference } from "../../kernels/reference/elementwise.ts";
 
 for (const [T, H, D] of [[1, 1, 2], [9, 3, 12], [131, 9, 64]] as [number, number, number][]) {
   Deno.test(`rope forward and backward, (${T}, ${H}, ${D})`, async () => {

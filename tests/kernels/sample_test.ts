@@ -8,7 +8,7 @@ import {
 import { assertThrows } from "../asserts.ts";
 import { asHardware } from "../as_hardware.ts";
 import { guarded, normal, testGpu } from "../gpu.ts";
-import { type Cuts, sampleReference } from "../reference/sample.ts";
+import { type Cuts, sampleReference } from "../../kernels/reference/sample.ts";
 
 /** `rows` sequences (numbered from `first`) sampled `steps` times from the same logits (V). */
 async function draw(

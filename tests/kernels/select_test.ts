@@ -4,7 +4,7 @@ import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { type Cut, readCut, selectByShare, selectSharedByCount } from "../../kernels/select.ts";
 import { assertThrows } from "../asserts.ts";
 import { normal, testGpu } from "../gpu.ts";
-import { keptByShare, topShared } from "../reference/select.ts";
+import { keptByShare, topShared } from "../../kernels/reference/select.ts";
 
 const thetas = [0.3, 0.5, 0.9, 0.95, 1];
 

@@ -1,7 +1,7 @@
 import { swiglu, swigluBackward } from "../../kernels/swiglu.ts";
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../gpu.ts";
 import { centralDifferences, dot } from "../reference/differences.ts";
-import { swigluBackwardReference, swigluReference } from "../reference/elementwise.ts";
+import { swigluBackwardReference, swigluReference } from "../../kernels/reference/elementwise.ts";
 
 Deno.test("swiglu reference: the analytic backward is the central difference", () => {
   const gate = normal(12, 1, 3), up = normal(12, 2), dy = normal(12, 3);

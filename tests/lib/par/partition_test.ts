@@ -13,7 +13,7 @@ import {
 } from "../../../lib/par/partition.ts";
 import { assertRejects } from "../../asserts.ts";
 import { assertClose, normal, testGpu } from "../../gpu.ts";
-import { importanceReference } from "../../reference/importance.ts";
+import { importanceReference } from "../../../kernels/reference/importance.ts";
 
 const golden = new URL("../../golden/", import.meta.url).pathname;
 

@@ -3,7 +3,7 @@ import type { Gpu } from "../../../kernels/gpu/gpu.ts";
 import { allElements, createOptimizer } from "../../../lib/train/optimizer.ts";
 
 import { assertClose, guarded, normal, readGuarded, testGpu } from "../../gpu.ts";
-import { adamwReference } from "../../reference/adamw.ts";
+import { adamwReference } from "../../../kernels/reference/adamw.ts";
 
 const settings = {
   adam_beta1: 0.9,

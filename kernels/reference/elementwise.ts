@@ -1,4 +1,4 @@
-// f64 references of the small operations: SwiGLU, RoPE, cross-entropy, GRPO's token loss.
+// f64 references of the small operations: SwiGLU, RoPE, dropout, cross-entropy, GRPO's token loss.
 
 const silu = (x: number) => x / (1 + Math.exp(-x));
 
@@ -40,6 +40,18 @@ export function ropeReference(
   return y;
 }
 
+/** x times what dropout.wgsl's mask of this seed makes of 1: 0, or 1 / (1 - p). */
+export function dropoutReference(x: ArrayLike<number>, p: number, seed: number): Float64Array {
+  const mix = (value: number) => {
+    let h = value;
+    h = Math.imul(h ^ (h >>> 16), 0x7feb352d);
+    h = Math.imul(h ^ (h >>> 15), 0x846ca68b);
+    return (h ^ (h >>> 16)) >>> 0;
+  };
+  const salt = mix(seed), threshold = Math.round(p * 2 ** 32);
+  return Float64Array.from(x, (value, i) => mix(salt ^ i) >= threshold ? value / (1 - p) : 0);
+}
+
 /** (logp, log-sum-exp, entropy) of a row of logits at a temperature. */
 export function crossEntropyReference(
   logits: ArrayLike<number>,
@@ -51,6 +63,20 @@ export function crossEntropyReference(
   const logSum = top + Math.log(scaled.reduce((sum, x) => sum + Math.exp(x - top), 0));
   const entropy = -scaled.reduce((sum, x) => sum + Math.exp(x - logSum) * (x - logSum), 0);
   return { logp: scaled[target] - logSum, logSum, entropy };
+}
+
+/** dlogp times the gradient of a row's logp by its logits. */
+export function crossEntropyBackwardReference(
+  logits: ArrayLike<number>,
+  target: number,
+  temperature: number,
+  dlogp: number,
+): Float64Array {
+  const { logSum } = crossEntropyReference(logits, target, temperature);
+  return Float64Array.from(
+    logits,
+    (x, i) => dlogp * ((i === target ? 1 : 0) - Math.exp(x / temperature - logSum)) / temperature,
+  );
 }
 
 export interface GrpoToken {
@@ -70,4 +96,15 @@ export function grpoReference(
   const clipped = Math.min(Math.max(ratio, 1 - epsilon), 1 + epsilonHigh);
   const kl = Math.exp(reference - logp) - (reference - logp) - 1;
   return weight * (beta * kl - Math.min(ratio * advantage, clipped * advantage));
+}
+
+/** The derivative of grpoReference by logp. */
+export function grpoBackwardReference(
+  { logp, old, reference, advantage, weight }: GrpoToken,
+  { epsilon, epsilonHigh, beta }: { epsilon: number; epsilonHigh: number; beta: number },
+): number {
+  const ratio = Math.exp(logp - old);
+  const clipped = Math.min(Math.max(ratio, 1 - epsilon), 1 + epsilonHigh);
+  const slope = ratio * advantage <= clipped * advantage ? ratio * advantage : 0;
+  return weight * (beta * (1 - Math.exp(reference - logp)) - slope);
 }

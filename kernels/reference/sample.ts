@@ -37,3 +37,44 @@ export function sampleReference(
   for (const token of kept) result[token] = weights[token] / total;
   return result;
 }
+
+const word = (value: number) => value >>> 0;
+
+/** random.wgsl's four words of four counters. */
+function pcg4d(counters: readonly number[]): number[] {
+  const v = counters.map((counter) => word(Math.imul(counter, 1664525) + 1013904223));
+  const mix = () => {
+    v[0] = word(v[0] + Math.imul(v[1], v[3]));
+    v[1] = word(v[1] + Math.imul(v[2], v[0]));
+    v[2] = word(v[2] + Math.imul(v[0], v[1]));
+    v[3] = word(v[3] + Math.imul(v[1], v[2]));
+  };
+  mix();
+  for (let i = 0; i < 4; i++) v[i] = word(v[i] ^ (v[i] >>> 16));
+  mix();
+  return v;
+}
+
+/**
+ * The token that sample.wgsl draws: of those with a probability the one whose log-probability and
+ * Gumbel noise, keyed by (seed, step, sequence, tokens so far), add up to most.
+ */
+export function drawReference(
+  logits: ArrayLike<number>,
+  cuts: Cuts,
+  key: readonly [seed: number, step: number, sequence: number, taken: number],
+): number {
+  const allowed = sampleReference(logits, cuts);
+  const words = pcg4d(key);
+  let best = -Infinity;
+  let drawn = -1;
+  for (let token = 0; token < logits.length; token++) {
+    if (allowed[token] === 0) continue;
+    const [first, ...rest] = words;
+    const random = pcg4d([word(first + (token >> 2)), ...rest])[token & 3];
+    const u = Math.min(Math.fround(Math.fround(random) + 0.5) * 2 ** -32, 1 - 2 ** -24);
+    const race = logits[token] / cuts.temperature - Math.log(-Math.log1p(-u));
+    if (race > best) [best, drawn] = [race, token];
+  }
+  return drawn;
+}
