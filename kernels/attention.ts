@@ -9,6 +9,7 @@ import type { Gpu } from "./gpu/gpu.ts";
 import { f32Word } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
 import type { Tensor } from "./gpu/tensor.ts";
+import { variantOf } from "./gpu/variants.ts";
 import code from "./attention.wgsl" with { type: "text" };
 import {
   type AttentionWorkspace,
@@ -39,13 +40,12 @@ const kernel = (entryPoint: string, constants: Record<string, number>): Kernel =
 });
 const sized = { workgroup_size: workgroupSize, block_size: blockSize };
 const scores = kernel("scores", {});
-/** A CPU posing as a GPU prefers whole rows to trees. */
 const softmaxOf = (lanesARow: number) => ({
   lanesARow,
   forward: kernel("softmax", { ...sized, lanes_a_row: lanesARow }),
   backward: kernel("softmax_backward", { ...sized, lanes_a_row: lanesARow }),
 });
-const softmax = { software: softmaxOf(1), hardware: softmaxOf(32) };
+const softmax = { rows: softmaxOf(1), trees: softmaxOf(32) };
 const sumKeys = kernel("sum_keys", sized);
 const sumQueries = kernel("sum_queries", sized);
 
@@ -72,8 +72,19 @@ function sizesOf(q: Tensor, k: Tensor, v: Tensor, segments: SegmentTensors): Siz
   return { T, H, KVH, D };
 }
 
+/** How the softmax sums: a lane a row, which a CPU posing as a GPU prefers, or trees of lanes. */
+export function attentionVariants({ facts }: Gpu): readonly ("rows" | "trees")[] {
+  return facts.software ? ["rows", "trees"] : ["trees", "rows"];
+}
+
 /** One part's dispatches; each method is one. */
-function partOf(gpu: Gpu, segments: SegmentTensors, part: Part, { H, KVH, D }: Sizes) {
+function partOf(
+  gpu: Gpu,
+  op: "attention" | "attention backward",
+  segments: SegmentTensors,
+  part: Part,
+  { H, KVH, D }: Sizes,
+) {
   const { blocks, jobs, layout } = segments;
   const { headFirst, headCount, blockFirst, blockEnd, base, share } = part;
   const group = H / KVH;
@@ -95,7 +106,7 @@ function partOf(gpu: Gpu, segments: SegmentTensors, part: Part, { H, KVH, D }: S
     lastRow,
   ];
   const inBlocks = params(scale, blockFirst, blockEnd - blockFirst);
-  const rowKernels = gpu.facts.software ? softmax.software : softmax.hardware;
+  const rowKernels = softmax[variantOf(gpu, op, attentionVariants(gpu))];
   const rowLanes = (blockEnd - blockFirst) * blockSize * rowKernels.lanesARow;
   const perRow = gpu.grid(Math.ceil(rowLanes / workgroupSize));
   const tiles = (count: number) =>
@@ -146,7 +157,7 @@ export function attention(
 ): void {
   const sizes = sizesOf(q, k, v, segments);
   for (const part of workspace.parts) {
-    const run = partOf(gpu, segments, part, sizes);
+    const run = partOf(gpu, "attention", segments, part, sizes);
     run.scores(q, k, run.scale, workspace.probs);
     run.softmax(workspace.probs);
     run.sumKeys(workspace.probs, v, y);
@@ -177,7 +188,7 @@ export function attentionBackward(
   const { probs, parts } = workspace;
   const dprobs = workspace.dprobs ??= gpu.tensor("attention.dprobs", probs.shape);
   for (const part of parts) {
-    const run = partOf(gpu, segments, part, sizes);
+    const run = partOf(gpu, "attention backward", segments, part, sizes);
     if (!fresh || parts.length > 1) {
       run.scores(q, k, run.scale, probs);
       run.softmax(probs);

@@ -5,6 +5,7 @@
 import { f32Word, type Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
 import { elementCount, type Tensor } from "./gpu/tensor.ts";
+import { variantOf } from "./gpu/variants.ts";
 import code from "./attention_decode.wgsl" with { type: "text" };
 import type { SegmentTensors } from "./attention.ts";
 import index from "./index.wgsl" with { type: "text" };
@@ -28,19 +29,34 @@ const tiled = (entryPoint: string, constants: Record<string, number> = {}) =>
   [1, 2, 3, 4].map((heads) => kernel(entryPoint, { ...constants, heads_a_tile: heads }));
 const scores = tiled("scores");
 
-/** A CPU posing as a GPU prefers whole rows to trees. */
-const software = {
-  lanesARow: 1,
-  softmax: kernel("softmax", sized),
-  splits: 1,
-  sumValues: tiled("sum_values", sized),
+const sums = {
+  rows: {
+    lanesARow: 1,
+    softmax: kernel("softmax", sized),
+    splits: 1,
+    sumValues: tiled("sum_values", sized),
+  },
+  trees: {
+    lanesARow: 32,
+    softmax: kernel("softmax", { ...sized, lanes_a_row: 32 }),
+    splits: 8,
+    sumValues: tiled("sum_values", { ...sized, splits: 8 }),
+  },
 };
-const hardware = {
-  lanesARow: 32,
-  softmax: kernel("softmax", { ...sized, lanes_a_row: 32 }),
-  splits: 8,
-  sumValues: tiled("sum_values", { ...sized, splits: 8 }),
-};
+
+/** The op for so many query heads to one of keys: each tile of 1 to 4 heads has kernels of its own. */
+export function attentionDecodeOp(group: number): string {
+  return `attention_decode in tiles of ${tileHeads(group)} heads`;
+}
+
+function tileHeads(group: number): number {
+  return Math.ceil(group / Math.ceil(group / 4));
+}
+
+/** How rows are summed: by a lane each, which a CPU posing as a GPU prefers, or by trees of lanes. */
+export function attentionDecodeVariants({ facts }: Gpu): readonly (keyof typeof sums)[] {
+  return facts.software ? ["rows", "trees"] : ["trees", "rows"];
+}
 
 /** Keys and values of B rows, room for `capacity` positions each. */
 export interface KvCache {
@@ -200,8 +216,8 @@ export function attentionDecode(
   check("attend to", y, [B, H, D]);
   const params = paramsOf(cache);
   const group = H / KVH;
+  const perTile = tileHeads(group);
   const headTiles = Math.ceil(group / 4);
-  const perTile = Math.ceil(group / headTiles);
   const lines = B * KVH * headTiles;
   const { k, v } = cache.layers[layer];
   const columns = Math.ceil(Math.min(maxLength, cache.capacity) / positionsAGroup);
@@ -211,7 +227,7 @@ export function attentionDecode(
     [columns, Math.ceil(lines / tilesAGroup)],
     params,
   );
-  const variant = gpu.facts.software ? software : hardware;
+  const variant = sums[variantOf(gpu, attentionDecodeOp(group), attentionDecodeVariants(gpu))];
   gpu.run(
     variant.softmax,
     [lengths, probs],

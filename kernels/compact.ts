@@ -24,37 +24,43 @@ export interface Indices {
   count: number;
 }
 
-/**
- * The elements whose byte in `codes` (E) u8 has any of `bits` set: 1, 2 or 3. With `known` their
- * number must be right and nothing is waited for; without, it is read back.
- */
-export async function compactActive(
-  gpu: Gpu,
-  { codes, segments }: { codes: Tensor; segments: Segments },
-  bits: number,
-  known?: number,
-): Promise<Indices> {
-  const params = [segments.count, bits];
-  const grid = gpu.grid(Math.ceil(segments.count / workgroupSize));
-  const starts = gpu.scope(() => {
-    const counted = gpu.tensor("compact.starts", [segments.count + 1], "u32");
-    gpu.run(count, [codes, segments.table, counted], grid, params);
-    gpu.run(scan, [counted], [1], params);
-    return counted;
-  });
-  let found: number;
-  let list: Tensor;
-  try {
-    found = known ?? (await gpu.readUints(starts))[segments.count];
-    list = gpu.scope(() => {
-      // One word more than is shown takes what the kernel has to put somewhere.
-      const indices = gpu.tensor("active.indices", [found + 1], "u32");
-      gpu.run(write, [codes, segments.table, starts, indices], grid, params);
-      return indices;
-    });
-  } finally {
-    gpu.release(starts);
-  }
+/** What the bytes and their segments are: codes (E) u8. */
+interface Coded {
+  codes: Tensor;
+  segments: Segments;
+}
+
+/** The elements whose byte in `codes` (E) u8 has any of `bits` set: 1, 2 or 3. Reads back how many. */
+export async function compactActive(gpu: Gpu, coded: Coded, bits: number): Promise<Indices> {
+  const starts = countedStarts(gpu, coded, bits);
+  const found = (await gpu.readUints(starts))[coded.segments.count];
+  return written(gpu, coded, bits, starts, found);
+}
+
+/** The same where their number is known, and right; nothing is waited for. */
+export function compactKnown(gpu: Gpu, coded: Coded, bits: number, known: number): Indices {
+  return written(gpu, coded, bits, countedStarts(gpu, coded, bits), known);
+}
+
+const gridOf = (gpu: Gpu, { segments }: Coded) =>
+  gpu.grid(Math.ceil(segments.count / workgroupSize));
+
+/** Where each segment's indices begin, and their number at the end. */
+function countedStarts(gpu: Gpu, coded: Coded, bits: number): Tensor {
+  const { codes, segments } = coded;
+  const starts = gpu.tensor("compact.starts", [segments.count + 1], "u32");
+  gpu.run(count, [codes, segments.table, starts], gridOf(gpu, coded), [segments.count, bits]);
+  gpu.run(scan, [starts], [1], [segments.count, bits]);
+  return starts;
+}
+
+function written(gpu: Gpu, coded: Coded, bits: number, starts: Tensor, found: number): Indices {
+  const { codes, segments } = coded;
+  // One word more than is shown takes what the kernel has to put somewhere.
+  const list = gpu.tensor("active.indices", [found + 1], "u32");
+  const bindings = [codes, segments.table, starts, list];
+  gpu.run(write, bindings, gridOf(gpu, coded), [segments.count, bits]);
+  gpu.release(starts);
   const length = Math.max(found, 1);
   return { indices: { ...list, shape: [length], sizeBytes: 4 * length }, count: found };
 }

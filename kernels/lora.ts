@@ -6,6 +6,7 @@
 import { f32Word, type Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
 import type { Tensor } from "./gpu/tensor.ts";
+import { variantOf } from "./gpu/variants.ts";
 import index from "./index.wgsl" with { type: "text" };
 import code from "./lora.wgsl" with { type: "text" };
 
@@ -136,9 +137,15 @@ export function loraBackwardParameters(
   transposed(gpu, { a: du, b: x, c: grad, m: r, n: inputs, k: T, cOffset: module.offsetA });
 }
 
+/** How the parameters' gradients sum over tokens. */
+export function loraVariants({ facts }: Gpu): readonly ("one sum" | "split sums")[] {
+  return facts.software ? ["one sum", "split sums"] : ["split sums", "one sum"];
+}
+
 /** c += scale * a^T b, over tokens in splits of fixed size, so that two runs give the same bits. */
 function transposed(gpu: Gpu, p: Product): void {
-  const splits = gpu.facts.software ? 1 : Math.ceil(p.k / tokensPerSplit);
+  const isSplit = variantOf(gpu, "lora backward", loraVariants(gpu)) === "split sums";
+  const splits = isSplit ? Math.ceil(p.k / tokensPerSplit) : 1;
   if (splits === 1) return product(gpu, tn, { ...p, accumulate: true });
   const parts = gpu.tensor("lora.parts", [splits, p.m, p.n]);
   product(gpu, tn, { ...p, c: parts, cOffset: 0, splits });

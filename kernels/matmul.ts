@@ -2,16 +2,20 @@
 // the variant that suits the adapter and the sizes (matmul_variants.ts).
 // W's own gradient does not exist here: LoRA's factors have theirs in lora.ts.
 
+import { matmulCheck } from "./check/matmul.ts";
+import { checkVariants } from "./check/self_check.ts";
 import { fastest } from "./gpu/autotune.ts";
 import type { Gpu } from "./gpu/gpu.ts";
+import { saveRecord } from "./gpu/record.ts";
 import { elementCount, requireOwnBuffer, rows as rowsOf, type Tensor } from "./gpu/tensor.ts";
 import type { Direction } from "./matmul_broadcast.ts";
 import {
-  candidates,
+  bufferedVariants,
   matmulKey,
   type MatmulShape,
   type Product,
   runVariant,
+  usableCandidates,
   variantFor,
 } from "./matmul_variants.ts";
 import { prefersTexture, type Weight } from "./weight.ts";
@@ -120,14 +124,21 @@ function part(tensor: Tensor, M: number, columns: number, first: number, count: 
 
 /** Measures the variants on the products a model runs and keeps the fastest in `gpu.choices`. */
 export async function tuneMatmul(gpu: Gpu, { shapes }: { shapes: MatmulShape[] }): Promise<void> {
+  const chosen = gpu.choices.size;
   // A software adapter's weights have one layout, and one variant reads it.
-  if (prefersTexture(gpu)) return;
-  for (const shape of shapes) await tuneShape(gpu, shape);
+  const open = shapes.filter(({ dtype }) => !prefersTexture(gpu, dtype));
+  for (const dtype of new Set(open.map(({ dtype }) => dtype))) {
+    await checkVariants(gpu, matmulCheck(dtype), bufferedVariants(gpu));
+  }
+  for (const shape of open) await tuneShape(gpu, shape);
+  if (gpu.choices.size > chosen) await saveRecord(gpu);
 }
 
 async function tuneShape(gpu: Gpu, shape: MatmulShape): Promise<void> {
   const key = matmulKey(shape);
-  if (gpu.choices.has(key)) return;
+  const variants = usableCandidates(gpu, shape);
+  const known = gpu.choices.get(key);
+  if (variants.some((name) => name === known)) return;
   const rows = Math.min(shape.rows, 1024);
   // A long head is as fast a column as a shorter one, and would cost hundreds of megabytes.
   const N = Math.min(shape.N, 16384);
@@ -146,7 +157,7 @@ async function tuneShape(gpu: Gpu, shape: MatmulShape): Promise<void> {
   await fastest(
     gpu,
     key,
-    candidates(gpu, shape, weight).map((name) => ({
+    variants.map((name) => ({
       name,
       record: () => runVariant(gpu, name, shape.direction, { from, weight, to }, rows, false),
     })),

@@ -8,6 +8,7 @@
 import type { Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
 import type { Tensor } from "./gpu/tensor.ts";
+import { isUsable, noneRight } from "./gpu/variants.ts";
 import bf16 from "./matmul_bf16.wgsl" with { type: "text" };
 import { broadcastKernel, columnsALane, type Direction, rowCounts } from "./matmul_broadcast.ts";
 import f16 from "./matmul_f16.wgsl" with { type: "text" };
@@ -16,7 +17,7 @@ import loop from "./matmul_loop.wgsl" with { type: "text" };
 import output from "./matmul_output.wgsl" with { type: "text" };
 import split from "./matmul_split.wgsl" with { type: "text" };
 import tile from "./matmul_tile.wgsl" with { type: "text" };
-import type { Weight, WeightType } from "./weight.ts";
+import { canBroadcast, matmulOp, type Weight, type WeightType } from "./weight.ts";
 
 export type MatmulVariant = "broadcast" | "tile_64" | "tile_128" | "split" | "loop";
 
@@ -76,33 +77,86 @@ export function matmulKey({ rows, N, K, dtype, direction }: MatmulShape): string
   return `matmul.${direction} ${dtype} rows ${rowClass} of ${N} x ${K}`;
 }
 
+/** What was measured to be fastest, by type, direction and rows: the variants, and for how many sizes. */
+export function measuredVariants({ choices }: Gpu): Record<string, string> {
+  const counts = new Map<string, Map<string, number>>();
+  for (const [key, variant] of choices) {
+    const parts = key.match(/^matmul\.(\w+) (\w+) rows (\d+) of /);
+    if (!parts) continue;
+    const [, direction, dtype, rows] = parts;
+    const name = `${dtype} ${direction}, up to ${rows} rows`;
+    const byVariant = counts.get(name) ?? new Map<string, number>();
+    byVariant.set(variant, (byVariant.get(variant) ?? 0) + 1);
+    counts.set(name, byVariant);
+  }
+  return Object.fromEntries(
+    [...counts].map(([name, byVariant]) => [
+      name,
+      [...byVariant].map(([variant, count]) => `${variant} for ${count} sizes`).join(", "),
+    ]),
+  );
+}
+
+/** What this adapter multiplies by: what its weights are laid out for, then what serves any product. */
+export function matmulVariants(gpu: Gpu): readonly MatmulVariant[] {
+  const inBuffers = bufferedVariants(gpu);
+  return canBroadcast(gpu) ? ["broadcast", ...inBuffers] : inBuffers;
+}
+
+/** The variants that read buffers, between which measuring decides; the first serves any product. */
+export function bufferedVariants({ facts }: Gpu): readonly MatmulVariant[] {
+  return facts.software
+    ? ["loop", "tile_64", "tile_128"]
+    : ["loop", "tile_64", "tile_128", "split"];
+}
+
 /** The variants worth measuring for a product, the default first. */
-export function candidates(
+function candidates(
   gpu: Gpu,
-  { rows, direction }: MatmulShape,
-  weight: Weight,
-): MatmulVariant[] {
-  if (weight.texture) return ["broadcast"];
+  { rows, N, direction }: MatmulShape,
+  fromTexture: boolean,
+): readonly MatmulVariant[] {
+  if (fromTexture) return ["broadcast"];
   if (gpu.facts.software) return ["loop", "tile_64", "tile_128"];
   if (rows > 96) return ["tile_128", "tile_64", "loop"];
   if (rows > 16) return ["tile_64", "tile_128", "loop"];
-  if (serves(gpu, "split", direction, weight)) return ["split", "loop", "tile_64"];
-  return ["loop", "tile_64"];
+  return canSplit(gpu, N, direction) ? ["split", "loop", "tile_64"] : ["loop", "tile_64"];
 }
 
-function serves(gpu: Gpu, variant: MatmulVariant, direction: Direction, weight: Weight): boolean {
-  if (variant === "broadcast") return weight.texture !== null;
-  if (weight.rows.length === 0) return false;
-  if (variant !== "split") return true;
-  const groups = weight.shape[0] / buffered.split.columns;
+function canSplit(gpu: Gpu, N: number, direction: Direction): boolean {
+  const groups = N / buffered.split.columns;
   return direction === "forward" && groups <= gpu.facts.limits.maxWorkgroupsPerDimension;
 }
 
-/** The variant measured to be fastest, else the default. */
+/**
+ * Those of them that compute rightly here.
+ * @throws {GpuError} when there is none.
+ */
+export function usableCandidates(
+  gpu: Gpu,
+  shape: MatmulShape,
+  fromTexture = false,
+): readonly MatmulVariant[] {
+  const op = matmulOp(shape.dtype);
+  const all = candidates(gpu, shape, fromTexture);
+  const usable = all.filter((variant) => isUsable(gpu, op, variant));
+  if (usable.length === 0) throw noneRight(gpu, op, all);
+  return usable;
+}
+
+/** The variant measured to be fastest, else the default. @throws {GpuError} when none is right. */
 export function variantFor(gpu: Gpu, shape: MatmulShape, weight: Weight): MatmulVariant {
-  const chosen = gpu.choices.get(matmulKey(shape)) as MatmulVariant | undefined;
-  if (chosen && serves(gpu, chosen, shape.direction, weight)) return chosen;
-  return candidates(gpu, shape, weight)[0];
+  const name = gpu.choices.get(matmulKey(shape));
+  const chosen = matmulVariants(gpu).find((variant) => variant === name);
+  if (chosen && serves(gpu, chosen, shape, weight)) return chosen;
+  return usableCandidates(gpu, shape, weight.texture !== null)[0];
+}
+
+function serves(gpu: Gpu, variant: MatmulVariant, shape: MatmulShape, weight: Weight): boolean {
+  if (!isUsable(gpu, matmulOp(shape.dtype), variant)) return false;
+  if (variant === "broadcast") return weight.texture !== null;
+  if (weight.rows.length === 0) return false;
+  return variant !== "split" || canSplit(gpu, shape.N, shape.direction);
 }
 
 /** Records a product of `rows` rows by one variant. */

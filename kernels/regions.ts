@@ -27,12 +27,17 @@ export interface Segments {
   runOf: Uint32Array;
 }
 
+/** Elements of the longest segment; a GPU wants more and shorter ones. */
+export function longestSegment({ facts }: Gpu): number {
+  return facts.software ? 2048 : 256;
+}
+
 /**
  * Cuts runs of `lengths` elements into segments; none crosses the border between two runs.
  * The caller releases `table`.
  */
 export function cutSegments(gpu: Gpu, lengths: readonly number[]): Segments {
-  const longest = gpu.facts.software ? 2048 : 256;
+  const longest = longestSegment(gpu);
   const bounds: number[] = [];
   const runs: number[] = [];
   let first = 0;

@@ -10,6 +10,7 @@
 import { f32Word, type Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
 import { elementCount, type Tensor } from "./gpu/tensor.ts";
+import { variantOf } from "./gpu/variants.ts";
 import random from "./random.wgsl" with { type: "text" };
 import code from "./sample.wgsl" with { type: "text" };
 
@@ -19,16 +20,16 @@ const kernel = (workgroupSize: number): Kernel => ({
   entryPoint: "sample",
   constants: { workgroup_size: workgroupSize },
 });
-/** One CPU vector: its barriers cost nothing. */
-const software = kernel(8);
-const hardware = kernel(64);
-/** Needs more workgroup memory than every adapter has. */
-const wide = kernel(128);
+const kernels = { "8 lanes": kernel(8), "64 lanes": kernel(64), "128 lanes": kernel(128) };
+/** 128 lanes need more workgroup memory than every adapter has. */
 const wideStorageBytes = 20_000;
 
-function kernelFor({ software: onCpu, limits }: Gpu["facts"]): Kernel {
-  if (onCpu) return software;
-  return limits.maxWorkgroupStorageBytes < wideStorageBytes ? hardware : wide;
+/** Lanes a row. Eight are one vector of a CPU posing as a GPU, where barriers then cost nothing. */
+export function sampleVariants({ facts }: Gpu): readonly (keyof typeof kernels)[] {
+  if (facts.software) return ["8 lanes", "64 lanes"];
+  return facts.limits.maxWorkgroupStorageBytes < wideStorageBytes
+    ? ["64 lanes", "8 lanes"]
+    : ["128 lanes", "64 lanes", "8 lanes"];
 }
 
 /** Where B sequences stand; the kernel keeps it up to date, the host may read it any time. */
@@ -138,7 +139,7 @@ export function sample(
   }
   const { next, done, outputs, counts, errors, known, lists } = sampler;
   gpu.run(
-    kernelFor(gpu.facts),
+    kernels[variantOf(gpu, "sample", sampleVariants(gpu))],
     [logits, known, outputs, counts, next, done, errors, lists],
     gpu.grid(B),
     [

@@ -9,6 +9,7 @@ import { GpuError } from "../lib/errors.ts";
 import type { Gpu } from "./gpu/gpu.ts";
 import type { Kernel } from "./gpu/pipelines.ts";
 import { elementCount, type Tensor } from "./gpu/tensor.ts";
+import { variantOf } from "./gpu/variants.ts";
 import histogramCode from "./select_histogram.wgsl" with { type: "text" };
 import searchCode from "./select_search.wgsl" with { type: "text" };
 import { vec4View } from "./vec4_view.ts";
@@ -121,6 +122,11 @@ export function selectAll(gpu: Gpu): Selection {
   return { state: gpu.upload("selection", new Uint32Array([0, 0, 0, 0, 0, 0xffffffff, 0, 0])) };
 }
 
+/** Whose histograms: each lane's own in storage, for a CPU posing as a GPU, or each workgroup's. */
+export function selectVariants({ facts }: Gpu): readonly ("private" | "shared")[] {
+  return facts.software ? ["private", "shared"] : ["shared", "private"];
+}
+
 function select(
   gpu: Gpu,
   importance: Tensor,
@@ -134,8 +140,7 @@ function select(
         `${gpu.facts.limits.maxBindingBytes} bytes at once. Use a smaller r or fewer target_modules.`,
     );
   }
-  const isPrivate = (gpu.choices.get("select") ?? (gpu.facts.software ? "private" : "shared")) ===
-    "private";
+  const isPrivate = variantOf(gpu, "select", selectVariants(gpu)) === "private";
   const { levels, findTie } = kernelsFor(isPrivate, regions !== null);
   const view = vec4View(importance);
   const codes = regions ?? importance;

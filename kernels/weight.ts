@@ -5,8 +5,10 @@
 
 import type { Gpu } from "./gpu/gpu.ts";
 import { bytesPerElement, type Tensor, type Texture } from "./gpu/tensor.ts";
+import { isUsable } from "./gpu/variants.ts";
 
-export type WeightType = "f32" | "f16" | "bf16";
+export const weightTypes = ["f32", "f16", "bf16"] as const;
+export type WeightType = typeof weightTypes[number];
 
 /** Rows [first, first + count) of a weight in a tensor (count, K) of its own. */
 export interface WeightRows {
@@ -38,10 +40,13 @@ export interface Weight {
   readonly sizeBytes: number;
 }
 
-/** A matrix as a file holds it: row-major, little-endian. */
-export interface StoredMatrix {
+export interface MatrixSizes {
   readonly dtype: WeightType;
   readonly shape: readonly number[];
+}
+
+/** A matrix as a file holds it: row-major, little-endian. */
+export interface StoredMatrix extends MatrixSizes {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
@@ -51,9 +56,19 @@ export type WeightUse = "gathered" | "multiplied";
 /** Columns a software adapter's kernel walks at a time; texture rows are padded to it. */
 export const texturePaddedColumns = 8;
 
-/** Whether weights are multiplied from a texture here (matmul_broadcast.ts). */
-export function prefersTexture(gpu: Gpu): boolean {
-  return gpu.facts.software && gpu.facts.subgroupSize >= 8;
+/** Whether a weight of this type is multiplied from a texture here (matmul_broadcast.ts). */
+export function prefersTexture(gpu: Gpu, dtype: WeightType): boolean {
+  return canBroadcast(gpu) && isUsable(gpu, matmulOp(dtype), "broadcast");
+}
+
+/** Whether the matmul that reads weights from textures suits the adapter, if it computes rightly. */
+export function canBroadcast({ facts }: Gpu): boolean {
+  return facts.software && facts.subgroupSize >= 8;
+}
+
+/** The op of products by weights of a type, as the self-check names it. */
+export function matmulOp(dtype: WeightType): string {
+  return `matmul by ${dtype}`;
 }
 
 /**
@@ -93,7 +108,7 @@ function uploadLayouts(
   uses: readonly WeightUse[],
 ): Pick<Weight, "rows" | "texture"> {
   const rows = uses.includes("gathered") ? uploadRows(gpu, label, stored) : [];
-  const texture = prefersTexture(gpu) && uses.includes("multiplied")
+  const texture = prefersTexture(gpu, stored.dtype) && uses.includes("multiplied")
     ? uploadTexture(gpu, label, stored)
     : null;
   if (texture || rows.length > 0) return { rows, texture };
@@ -135,18 +150,27 @@ function rowRanges(N: number, rowBytes: number, limitBytes: number): [number, nu
   return ranges;
 }
 
-/** Null when the matrix is too large for one texture of this adapter. */
-function uploadTexture(
+/** How a matrix lies in a texture; null when it is too large for one of this adapter. */
+export function textureSizes(
   gpu: Gpu,
-  label: string,
-  { dtype, shape, bytes }: StoredMatrix,
-): WeightTexture | null {
-  const [N, K] = shape;
-  const rowBytes = K * bytesPerElement[dtype];
+  { dtype, shape: [N, K] }: MatrixSizes,
+): Omit<WeightTexture, "texture"> | null {
   const paddedK = Math.ceil(K / texturePaddedColumns) * texturePaddedColumns;
   const texelsARow = paddedK * bytesPerElement[dtype] / 16;
   const rowBits = panelBits(N, texelsARow, gpu.facts.limits.maxTextureSize);
-  if (rowBits === null) return null;
+  return rowBits === null ? null : { rowBits, texelsARow };
+}
+
+function uploadTexture(
+  gpu: Gpu,
+  label: string,
+  stored: StoredMatrix,
+): WeightTexture | null {
+  const { dtype, shape: [N, K], bytes } = stored;
+  const sizes = textureSizes(gpu, stored);
+  if (sizes === null) return null;
+  const { rowBits, texelsARow } = sizes;
+  const rowBytes = K * bytesPerElement[dtype];
   const height = Math.min(N, 2 ** rowBits);
   const panels = Math.ceil(N / height);
   const texture = gpu.texture(label, height, panels * texelsARow);
@@ -154,7 +178,7 @@ function uploadTexture(
     const first = panel * height;
     const count = Math.min(height, N - first);
     const part = bytes.subarray(first * rowBytes, (first + count) * rowBytes);
-    const padded = paddedK === K ? part : padRows(part, rowBytes, texelsARow * 16);
+    const padded = rowBytes === texelsARow * 16 ? part : padRows(part, rowBytes, texelsARow * 16);
     gpu.writeTexture(texture, panel * texelsARow, [count, texelsARow], padded);
   }
   return { texture, rowBits, texelsARow };

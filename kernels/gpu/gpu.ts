@@ -15,6 +15,7 @@ import {
   type Texture,
   type TextureBinding,
 } from "./tensor.ts";
+import type { Verdict } from "./verdict.ts";
 
 type Data = Float32Array | Uint32Array | Int32Array | Uint16Array | Uint8Array;
 
@@ -26,12 +27,23 @@ export function f32Word(value: number): number {
 const floatWord = new Float32Array(1);
 const intWord = new Uint32Array(floatWord.buffer);
 
+/** One dispatch as `Gpu.run` was asked for it, its data left out. */
+export interface Dispatch {
+  kernel: Kernel;
+  workgroups: readonly [number, number?, number?];
+  params?: readonly number[];
+}
+
 export class Gpu {
   readonly facts: AdapterFacts;
   readonly device: GPUDevice;
   readonly pool: BufferPool;
   /** Variant chosen per operation and shape class (autotune.ts). */
   readonly choices = new Map<string, string>();
+  /** What the self-check found, by operation and variant (kernels/check/). */
+  readonly verdicts = new Map<string, Verdict>();
+  /** Where both are kept between runs; null to forget them (record.ts). */
+  recordPath: string | null = null;
   readonly #pipelines: PipelineCache;
   #encoder: GPUCommandEncoder | null = null;
   #pass: GPUComputePassEncoder | null = null;
@@ -39,6 +51,7 @@ export class Gpu {
   #failure: GpuError | null = null;
   readonly #failed = Promise.withResolvers<GpuError>();
   #closed = false;
+  #planned: Dispatch[] | null = null;
   /** Dispatches since the device was opened. */
   dispatches = 0;
 
@@ -51,7 +64,7 @@ export class Gpu {
       (id) => this.#bindings.forget(id),
       () => this.flush(),
     );
-    this.#pipelines = new PipelineCache(device);
+    this.#pipelines = new PipelineCache(device, facts.description);
     this.#bindings = new BindingCache(device, () => this.flush());
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
@@ -213,6 +226,10 @@ export class Gpu {
           `${this.facts.limits.maxWorkgroupsPerDimension} a dimension is the limit`,
       );
     }
+    if (this.#planned) {
+      this.#planned.push({ kernel, workgroups, params });
+      return;
+    }
     const pipeline = this.#pipelines.get(kernel);
     const group = this.#bindings.group(pipeline, kernel.label, bindings, params);
     const pass = this.#computePass();
@@ -220,6 +237,30 @@ export class Gpu {
     pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(x, y, z);
     this.dispatches++;
+  }
+
+  /** What `record` would dispatch; nothing is. */
+  plan(record: () => void): Dispatch[] {
+    const planned: Dispatch[] = this.#planned = [];
+    try {
+      record();
+    } finally {
+      this.#planned = null;
+    }
+    return planned;
+  }
+
+  /** Whether only trusted kernels run: others are a GpuError at their dispatch. */
+  get isGuarded(): boolean {
+    return this.#pipelines.isGuarded;
+  }
+  set isGuarded(value: boolean) {
+    this.#pipelines.isGuarded = value;
+  }
+
+  /** Lets kernels run under the guard: their results were compared with f64 on this adapter. */
+  trust(kernels: Iterable<Kernel>): void {
+    this.#pipelines.trust(kernels);
   }
 
   /** Workgroups for `count` of them in a row, folded into two dimensions where one is too few. */
@@ -274,6 +315,30 @@ export class Gpu {
   async probe(): Promise<void> {
     this.#commandEncoder();
     await this.sync();
+  }
+
+  /**
+   * Runs `work`, which ends with a readback or a sync, and throws what the GPU refused in it without
+   * holding that against the device, as any other refusal is. Nothing else may be recorded meanwhile.
+   * @throws {GpuError}
+   */
+  async attempt<T>(work: () => Promise<T>): Promise<T> {
+    this.flush();
+    await this.#check();
+    const scopes = ["validation", "internal", "out-of-memory"] as const;
+    for (const scope of scopes) this.device.pushErrorScope(scope);
+    const [outcome] = await Promise.allSettled([work()]);
+    // What was recorded before a throw still belongs to the attempt.
+    this.flush();
+    const errors = await Promise.all(scopes.map(() => this.device.popErrorScope()));
+    await this.#check();
+    const refused = errors.find((error) => error !== null);
+    const thrown = outcome.status === "rejected" ? outcome.reason : null;
+    // A kernel that does not compile names its line; what is refused then follows from it.
+    const namesLine = thrown instanceof GpuError && thrown.code === "kernel_error";
+    if (refused && !namesLine) throw new GpuError(`The GPU refused: ${refused.message}`);
+    if (outcome.status === "rejected") throw thrown;
+    return outcome.value;
   }
 
   /** Reads tensors back in one copy; each comes as its own array of words. */

@@ -1,5 +1,6 @@
 // Compiles kernels once and keeps them. A kernel is WGSL text, an entry point and its override
-// constants; compile errors come back with the WGSL line at the next sync.
+// constants; compile errors come back with the WGSL line at the next sync. A guarded cache hands out
+// only what the self-check (kernels/check/) found right on this adapter.
 
 import { GpuError } from "../../lib/errors.ts";
 
@@ -16,6 +17,13 @@ export interface Pipeline {
   readonly id: number;
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
+  /** Whether a guarded cache hands it out. */
+  isTrusted: boolean;
+}
+
+/** What makes two kernels the same pipeline: all but the label. */
+export function kernelText({ code, entryPoint, constants = {} }: Kernel): string {
+  return `${entryPoint}|${Object.entries(constants).sort().join(";")}|${code}`;
 }
 
 export class PipelineCache {
@@ -23,17 +31,39 @@ export class PipelineCache {
   #byKernel = new WeakMap<Kernel, Pipeline>();
   #byText = new Map<string, Pipeline>();
   #pending: Promise<void>[] = [];
+  #nextId = 1;
+  #trusted = new Set<string>();
+  isGuarded = false;
 
-  constructor(private device: GPUDevice) {}
+  /** `adapter` is its name in errors. */
+  constructor(private device: GPUDevice, private adapter: string) {}
 
+  /** @throws {GpuError} for a kernel that is not trusted, when guarded. */
   get(kernel: Kernel): Pipeline {
     const known = this.#byKernel.get(kernel);
-    if (known) return known;
-    const constants = Object.entries(kernel.constants ?? {}).sort();
-    const key = `${kernel.entryPoint}|${constants.join(";")}|${kernel.code}`;
-    const pipeline = this.#byText.get(key) ?? this.#compile(kernel, key);
+    if (known && (known.isTrusted || !this.isGuarded)) return known;
+    const text = kernelText(kernel);
+    if (this.isGuarded && !this.#trusted.has(text)) {
+      throw new GpuError(
+        `Cannot use ${kernel.label} on ${this.adapter}: it was not seen to compute rightly there. ` +
+          "Run `lorapar doctor`.",
+        null,
+        "kernel_error",
+      );
+    }
+    const pipeline = this.#byText.get(text) ?? this.#compile(kernel, text);
     this.#byKernel.set(kernel, pipeline);
     return pipeline;
+  }
+
+  /** Adds kernels to those that a guarded cache hands out. */
+  trust(kernels: Iterable<Kernel>): void {
+    for (const kernel of kernels) {
+      const text = kernelText(kernel);
+      this.#trusted.add(text);
+      const made = this.#byText.get(text);
+      if (made) made.isTrusted = true;
+    }
   }
 
   /** Throws what went wrong in compilations since the last call. @throws {GpuError} */
@@ -41,7 +71,7 @@ export class PipelineCache {
     while (this.#pending.length > 0) await Promise.all(this.#pending.splice(0));
   }
 
-  #compile(kernel: Kernel, key: string): Pipeline {
+  #compile(kernel: Kernel, text: string): Pipeline {
     const { device } = this;
     device.pushErrorScope("internal");
     device.pushErrorScope("validation");
@@ -58,11 +88,16 @@ export class PipelineCache {
     const layout = pipeline.getBindGroupLayout(0);
     const scopes = [device.popErrorScope(), device.popErrorScope()];
     const reported = report(kernel, module, scopes);
-    // `check` throws it at the next sync; until then it is nobody's.
-    reported.catch(() => {});
+    // `check` throws it at the next sync; until then it is nobody's. Another try compiles anew.
+    reported.catch(() => {
+      this.#modules.delete(kernel.code);
+      this.#byText.delete(text);
+      this.#byKernel = new WeakMap();
+    });
     this.#pending.push(reported);
-    const made = { id: this.#byText.size + 1, pipeline, layout };
-    this.#byText.set(key, made);
+    const isTrusted = this.#trusted.has(text);
+    const made: Pipeline = { id: this.#nextId++, pipeline, layout, isTrusted };
+    this.#byText.set(text, made);
     return made;
   }
 }

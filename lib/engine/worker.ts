@@ -2,7 +2,7 @@
 // and one result each. An error that nobody catches belongs to no task that could be told; it is logged, and
 // the Worker goes on. While this thread lives it counts up a word that the server watches.
 
-import { loadChoices, saveChoices } from "../../kernels/gpu/autotune.ts";
+import { guardKernels } from "../../kernels/check/self_check.ts";
 import { type Gpu, openGpu } from "../../kernels/gpu/gpu.ts";
 import { cancelCheck, type TaskContext } from "./context.ts";
 import { GpuKeeper } from "./gpu_keeper.ts";
@@ -23,8 +23,6 @@ interface DedicatedWorkerGlobalScope extends EventTarget {
 interface Opened {
   gpu: Gpu;
   models: ModelCache;
-  /** Kernel choices that are on disk. */
-  savedChoices: number;
   close(): void;
 }
 
@@ -42,7 +40,7 @@ function beat(): void {
 async function open(): Promise<Opened> {
   const gpu = await openGpu();
   try {
-    if (choicesPath) await loadChoices(gpu, choicesPath);
+    await guardKernels(gpu, choicesPath);
   } catch (error) {
     gpu.close();
     throw error;
@@ -52,20 +50,13 @@ async function open(): Promise<Opened> {
     models.close();
     gpu.close();
   };
-  return { gpu, models, savedChoices: gpu.choices.size, close };
+  return { gpu, models, close };
 }
 
 /** A software adapter shares the machine's memory; a GPU's size is not told by WebGPU. */
 function weightBudgetBytes(gpu: Gpu): number {
   if (!gpu.facts.software) return 64 * 2 ** 30;
   return Deno.systemMemoryInfo().available * 0.6;
-}
-
-async function saveNewChoices(): Promise<void> {
-  const current = await keeper.opened();
-  if (!choicesPath || !current || current.gpu.choices.size === current.savedChoices) return;
-  current.savedChoices = current.gpu.choices.size;
-  await saveChoices(current.gpu, choicesPath);
 }
 
 let running = 0;
@@ -90,7 +81,6 @@ async function run(id: string, task: GpuTask, cancel: SharedArrayBuffer): Promis
     };
     context.checkCancelled();
     const result = await runTask(context, task);
-    await saveNewChoices();
     self.postMessage({ type: "done", id, result });
   } catch (error) {
     self.postMessage({ type: "failed", id, error: describeError(error, fault) });

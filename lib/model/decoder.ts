@@ -1,6 +1,8 @@
 // A decoder of the Llama family on the GPU: frozen weights as stored, norms and biases as f32.
 // Loading reads one tensor at a time, so the file never lies whole in memory.
 
+import { checksOfWeight, modelChecks } from "../../kernels/check/ops.ts";
+import { requireOps } from "../../kernels/check/self_check.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { elementCount, type Tensor } from "../../kernels/gpu/tensor.ts";
 import { tuneMatmul } from "../../kernels/matmul.ts";
@@ -54,7 +56,9 @@ export async function loadDecoder(
     uses: WeightUse[],
     shape = (tensor: StoredTensor) => tensor,
   ) => {
-    const weight = uploadWeight(gpu, name, shape(await stored(name)), uses);
+    const matrix = shape(await stored(name));
+    await requireOps(gpu, checksOfWeight(gpu, matrix));
+    const weight = uploadWeight(gpu, name, matrix, uses);
     weights.push(weight);
     return weight;
   };
@@ -68,6 +72,7 @@ export async function loadDecoder(
 
   let decoder: Decoder | null = null;
   try {
+    await requireOps(gpu, modelChecks);
     const embedding = await vocabulary(
       "model.embed_tokens.weight",
       config.tieEmbeddings ? ["gathered", "multiplied"] : ["gathered"],

@@ -17,6 +17,8 @@ import {
   releaseKvCache,
   writeKv,
 } from "../../kernels/attention_decode.ts";
+import { generationChecks } from "../../kernels/check/ops.ts";
+import { requireOps } from "../../kernels/check/self_check.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import type { Tensor } from "../../kernels/gpu/tensor.ts";
 import { gatherRows, scatterRows } from "../../kernels/rows.ts";
@@ -96,8 +98,11 @@ export async function generate(
   const longest = request.prompts.reduce((most, { length }) => Math.max(most, length), 0);
   const capacity = longest + request.maxNewTokens;
   reserveRope(gpu, policy.decoder, capacity);
-  const size = rowSize(gpu, policy.decoder.config, capacity);
-  requireRow(gpu, policy.decoder.config, size, longest);
+  const { config } = policy.decoder;
+  const size = rowSize(gpu, config, capacity);
+  requireRow(gpu, config, size, longest);
+  const turn = hooks.turn ?? ((work) => work());
+  await turn(() => requireOps(gpu, generationChecks(config.heads / config.kvHeads)));
   const room = hooks.room ?? cacheRoomOf(gpu);
   const check = () => hooks.checkCancelled?.();
   const completions: Completion[] = [];

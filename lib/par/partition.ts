@@ -4,7 +4,7 @@
 // of a system is the shortest prefix of its stable descending sort that holds a share theta of the
 // total, exactly (kernels/select.ts). Nothing element-wise leaves the GPU here.
 
-import { compactActive, type Indices } from "../../kernels/compact.ts";
+import { compactActive, compactKnown, type Indices } from "../../kernels/compact.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import type { Tensor } from "../../kernels/gpu/tensor.ts";
 import {
@@ -245,7 +245,10 @@ export async function activeElements(
 ): Promise<Indices> {
   const segments = layoutSegments(gpu, layout);
   try {
-    return await compactActive(gpu, { codes: active, segments }, bits, count);
+    const coded = { codes: active, segments };
+    return count === undefined
+      ? await compactActive(gpu, coded, bits)
+      : compactKnown(gpu, coded, bits, count);
   } finally {
     gpu.release(segments.table);
   }

@@ -1,10 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
+import { rounded } from "../../kernels/check/trial.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import { linear, linearBackward, tuneMatmul } from "../../kernels/matmul.ts";
 import { matmulKey, type MatmulVariant } from "../../kernels/matmul_variants.ts";
 import {
+  canBroadcast,
   destroyWeight,
-  prefersTexture,
   uploadWeight,
   type Weight,
   type WeightType,
@@ -15,22 +16,8 @@ import { matmulReference } from "../../kernels/reference/matmul.ts";
 
 type Shape = [M: number, N: number, K: number];
 const dtypes = ["f32", "f16", "bf16"] as const;
+const gpu = await testGpu();
 const shapes: Shape[] = [[1, 4, 36], [3, 36, 4], [17, 100, 192], [130, 192, 100]];
-
-/** f32 values rounded to a type, and their bytes in it. */
-function rounded(values: Float32Array<ArrayBuffer>, dtype: WeightType) {
-  if (dtype === "f32") return { values, bytes: new Uint8Array(values.buffer) };
-  if (dtype === "f16") {
-    const halves = new Float16Array(values);
-    return { values: Float32Array.from(halves), bytes: new Uint8Array(halves.buffer) };
-  }
-  const words = new Uint32Array(values.buffer);
-  const halves = Uint16Array.from(words, (word) => word >>> 16);
-  return {
-    values: new Float32Array(words.map((word) => word & 0xffff0000).buffer),
-    bytes: new Uint8Array(halves.buffer),
-  };
-}
 
 /** Makes every product of this shape use a variant; with null, the default. */
 function force(gpu: Gpu, [rows, N, K]: Shape, dtype: WeightType, variant: MatmulVariant | null) {
@@ -80,9 +67,8 @@ const cases: [MatmulVariant, readonly WeightType[]][] = [
 ];
 for (const [variant, types] of cases) {
   for (const dtype of types) {
-    Deno.test(`matmul ${variant}, forward and backward, ${dtype}`, async () => {
-      const gpu = await testGpu();
-      if (variant === "broadcast" && !prefersTexture(gpu)) return;
+    const ignore = variant === "broadcast" && !canBroadcast(gpu);
+    Deno.test(`matmul ${variant}, forward and backward, ${dtype}`, { ignore }, async () => {
       for (const shape of shapes) {
         force(gpu, shape, dtype, variant);
         await compare(gpu, shape, dtype);
@@ -92,14 +78,17 @@ for (const [variant, types] of cases) {
   }
 }
 
-Deno.test("matmul broadcast serves every number of rows of a decode step", async () => {
-  const gpu = await testGpu();
-  if (!prefersTexture(gpu)) return;
-  for (const M of [1, 2, 4, 5, 8, 9]) await compare(gpu, [M, 72, 64], "bf16");
-});
+const needsTexture = { ignore: !canBroadcast(gpu) };
+
+Deno.test(
+  "matmul broadcast serves every number of rows of a decode step",
+  needsTexture,
+  async () => {
+    for (const M of [1, 2, 4, 5, 8, 9]) await compare(gpu, [M, 72, 64], "bf16");
+  },
+);
 
 Deno.test("a weight past the largest binding is multiplied in row ranges", async () => {
-  const gpu = await testGpu();
   const { limits } = gpu.facts;
   const whole = limits.maxBindingBytes;
   const shape: Shape = [17, 196, 100];
@@ -123,9 +112,7 @@ Deno.test("a weight past the largest binding is multiplied in row ranges", async
   }
 });
 
-Deno.test("a weight taller than a texture lies in panels", async () => {
-  const gpu = await testGpu();
-  if (!prefersTexture(gpu)) return;
+Deno.test("a weight taller than a texture lies in panels", needsTexture, async () => {
   const { limits } = gpu.facts;
   const whole = limits.maxTextureSize;
   for (const dtype of dtypes) {
@@ -141,7 +128,6 @@ Deno.test("a weight taller than a texture lies in panels", async () => {
 });
 
 Deno.test("a weight too large for a texture is kept in buffers", async () => {
-  const gpu = await testGpu();
   const { limits } = gpu.facts;
   const whole = limits.maxTextureSize;
   limits.maxTextureSize = 8;
@@ -157,14 +143,13 @@ Deno.test("a weight too large for a texture is kept in buffers", async () => {
 });
 
 Deno.test("matmul over more rows than workgroups in a dimension", async () => {
-  await compare(await testGpu(), [65536 + 70, 4, 4], "bf16");
+  await compare(gpu, [65536 + 70, 4, 4], "bf16");
 });
 
 Deno.test("NaN and Inf reach their row or column of a product and nothing else", async () => {
-  const gpu = await testGpu();
   const [M, N, K] = [9, 12, 36];
   for (const variant of ["broadcast", "loop", "split", "tile_64"] as const) {
-    if (variant === "broadcast" && !prefersTexture(gpu)) continue;
+    if (variant === "broadcast" && !canBroadcast(gpu)) continue;
     force(gpu, [M, N, K], "bf16", variant);
     const x = normal(M * K, 1), values = normal(N * K, 2);
     x[2 * K + 35] = NaN;
@@ -188,7 +173,6 @@ Deno.test("NaN and Inf reach their row or column of a product and nothing else",
 });
 
 Deno.test("tuning leaves a choice that fits the weights of this adapter", async () => {
-  const gpu = await testGpu();
   const shape = { rows: 32, N: 64, K: 64, dtype: "bf16", direction: "forward" } as const;
   const { facts } = gpu;
   const software = facts.software;
@@ -208,7 +192,6 @@ Deno.test("tuning leaves a choice that fits the weights of this adapter", async 
 });
 
 Deno.test("sizes that do not fit are refused", async () => {
-  const gpu = await testGpu();
   const stored = (N: number, K: number) => ({
     dtype: "bf16" as const,
     shape: [N, K],

@@ -1,5 +1,5 @@
 import { assertEquals, assertStrictEquals } from "@std/assert";
-import { compactActive } from "../../kernels/compact.ts";
+import { compactActive, compactKnown } from "../../kernels/compact.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
 import type { Tensor } from "../../kernels/gpu/tensor.ts";
 import { activateElements, cutSegments, markRegions } from "../../kernels/regions.ts";
@@ -83,7 +83,10 @@ for (const lengths of layouts) {
     for (const bits of [1, 2, 3]) {
       const list = [...mask.keys()].filter((i) => (mask[i] & bits) !== 0);
       for (const known of [undefined, list.length]) {
-        const compact = await compactActive(gpu, { codes: active, segments }, bits, known);
+        const coded = { codes: active, segments };
+        const compact = known === undefined
+          ? await compactActive(gpu, coded, bits)
+          : compactKnown(gpu, coded, bits, known);
         assertStrictEquals(compact.count, list.length);
         const indices = await gpu.readUints(compact.indices);
         assertEquals([...indices.subarray(0, compact.count)], list);

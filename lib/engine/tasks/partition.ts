@@ -20,6 +20,7 @@ import { writePartition } from "../../par/partition_file.ts";
 import type { LoraSettings, PartitionSettings } from "../../par/settings.ts";
 import { type GpuContext, modelUse, progressOf, type TaskContext } from "../context.ts";
 import type { ModelReference, PartitionTask } from "../messages.ts";
+import { requireTrainingKernels } from "../training_kernels.ts";
 import { collectRows } from "../text/rows.ts";
 
 export async function partition(
@@ -30,6 +31,7 @@ export async function partition(
   await context.texts.call("read_samples", { set: "train", files: labelledFiles(task) });
   const examples = await renderExamples(context, model, request);
   const onGpu = await context.device();
+  await requireTrainingKernels(onGpu);
   const { gpu, models } = onGpu;
   return await models.with(model.path, async ({ source, decoder }) => {
     const made = await makePartition(onGpu, { source, decoder }, examples, request);

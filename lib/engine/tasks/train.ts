@@ -18,6 +18,7 @@ import { trainSft } from "../../train/sft.ts";
 import { deriveSeed } from "../../seeds.ts";
 import { type GpuContext, modelUse, progressOf, type TaskContext } from "../context.ts";
 import type { TrainPlan, TrainResult, TrainTask } from "../messages.ts";
+import { requireTrainingKernels } from "../training_kernels.ts";
 import { answerAndJudge, type AnswerPrompts, answerPrompts } from "./answer_prompts.ts";
 import { classifySamples } from "./classify.ts";
 import { type PhaseData, phaseData, validationData } from "./phase_data.ts";
@@ -38,6 +39,7 @@ export async function train(
   await texts.call("read_samples", { set: "train", files: [{ file: task.file, system: null }] });
   const onGpu = await context.device();
   if (task.dryRun) return await planOnly(onGpu, task);
+  await requireTrainingKernels(onGpu);
   const { gpu, models } = onGpu;
   return await models.with(task.model.path, async ({ source, decoder }) => {
     if (task.request.classify) await label(onGpu, task, task.request.classify);
