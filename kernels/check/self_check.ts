@@ -113,7 +113,7 @@ function recordForced(gpu: Gpu, { op, record }: OpCheck, variant: string, trial:
   gpu.choices.set(op, variant);
   gpu.verdicts.delete(key);
   try {
-    record(trial, variant);
+    trial.record(() => record(trial, variant));
   } finally {
     if (choice === undefined) gpu.choices.delete(op);
     else gpu.choices.set(op, choice);
@@ -122,11 +122,16 @@ function recordForced(gpu: Gpu, { op, record }: OpCheck, variant: string, trial:
   }
 }
 
+/** What the check would dispatch; nothing where it cannot even be recorded, which `compared` then says. */
 async function planOf(gpu: Gpu, op: OpCheck, variant: string): Promise<Dispatch[]> {
   const trial = new Trial(gpu);
-  const planned = gpu.plan(() => recordForced(gpu, op, variant, trial));
-  await trial.release();
-  return planned;
+  try {
+    return gpu.plan(() => recordForced(gpu, op, variant, trial));
+  } catch {
+    return [];
+  } finally {
+    await trial.release();
+  }
 }
 
 async function compared(
@@ -139,9 +144,9 @@ async function compared(
   const milliseconds = () => Math.round(performance.now() - begin);
   const trial = new Trial(gpu);
   try {
-    const error = await gpu.attempt(() => {
+    const error = await gpu.attempt(async () => {
       recordForced(gpu, op, variant, trial);
-      return trial.compare();
+      return await trial.compare();
     });
     return { fingerprint, right: true, error, milliseconds: milliseconds() };
   } catch (error) {

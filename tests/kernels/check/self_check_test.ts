@@ -42,13 +42,15 @@ const kernels: Record<string, Kernel> = {
   too_wide: doubling("y[id.x] = 2.0 * x[id.x];", { lanes: 65536 }),
 };
 
-/** y = 2 x by some of these kernels. */
+/** y = 2 x by some of these kernels, or by one that cannot be recorded. */
 function double(...variants: string[]): OpCheck {
   return {
     op: "double",
     variants: () => variants,
     record(trial: Trial, variant: string) {
       const x = trial.normal(1001), y = trial.output([1001]);
+      trial.weight("f32", [4, 4]);
+      if (variant === "impossible") throw new RangeError("Cannot record it");
       trial.gpu.run(kernels[variant], [trial.input(x), y], [16]);
       trial.expect(y, () => x.map((value) => 2 * value));
     },
@@ -93,17 +95,19 @@ for (const check of new Map(all.map((check) => [check.op, check])).values()) {
 
 Deno.test("a wrong variant is left out, and why is said", () =>
   withGpu(async (gpu) => {
-    const bad = ["wrong", "unwritten", "past_the_end", "misspelt", "too_wide"];
+    const bad = ["wrong", "unwritten", "past_the_end", "misspelt", "too_wide", "impossible"];
     await requireOps(gpu, [double(...bad, "right", "also_right")]);
     assert(/off f64's by an NMSE of \d/.test(reasonOf(gpu, "wrong")));
     assert(/NMSE of NaN/.test(reasonOf(gpu, "unwritten")));
     assert(/wrote past the end/.test(reasonOf(gpu, "past_the_end")));
     assert(/Cannot compile test\.double: line 6:\d+: /.test(reasonOf(gpu, "misspelt")));
     assert(/refused|Cannot compile/.test(reasonOf(gpu, "too_wide")));
+    assertEquals(reasonOf(gpu, "impossible"), "Cannot record it");
     // The first right one is taken, and nothing after it was tried.
     assertEquals(variantOf(gpu, "double", [...bad, "right", "also_right"]), "right");
     assertEquals(isUsable(gpu, "double", "also_right"), false);
     assert(!gpu.failed);
+    assertEquals(gpu.pool.memory.usedBytes, 0);
   }));
 
 Deno.test("a choice that was found wrong is not taken", () =>
