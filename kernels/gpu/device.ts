@@ -81,7 +81,7 @@ export async function openDevice(): Promise<OpenDevice> {
   };
 }
 
-/** Deno hides "subgroups" from the adapter's features but grants it, so asking is the only test. */
+/** Deno hides "subgroups" from the adapter's features but grants it; others grant it and have it not. */
 async function requestWithSubgroups(
   adapter: GPUAdapter,
   features: GPUFeatureName[],
@@ -93,7 +93,7 @@ async function requestWithSubgroups(
       requiredFeatures: [...features, "subgroups" as GPUFeatureName],
       requiredLimits,
     });
-    return { device, subgroups: true };
+    return { device, subgroups: await hasSubgroups(device) };
   } catch {
     try {
       const device = await adapter.requestDevice({
@@ -108,4 +108,23 @@ async function requestWithSubgroups(
       );
     }
   }
+}
+
+/** Whether a kernel with subgroup operations compiles. What does not is kept from the device's errors. */
+export async function hasSubgroups(device: GPUDevice): Promise<boolean> {
+  device.pushErrorScope("internal");
+  device.pushErrorScope("validation");
+  const module = device.createShaderModule({
+    label: "subgroup probe",
+    code: `@group(0) @binding(0) var<storage, read_write> y: array<u32>;
+@compute @workgroup_size(4)
+fn main(@builtin(subgroup_invocation_id) lane: u32) { y[lane] = subgroupBroadcast(lane, 0u); }`,
+  });
+  device.createComputePipeline({
+    label: "subgroup probe",
+    layout: "auto",
+    compute: { module, entryPoint: "main" },
+  });
+  const errors = await Promise.all([device.popErrorScope(), device.popErrorScope()]);
+  return errors.every((error) => error === null);
 }
