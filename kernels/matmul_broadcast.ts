@@ -93,7 +93,7 @@ function outputLines(row: number, biased: boolean): string[] {
 }
 
 /** The WGSL for up to `rows` rows a workgroup. Bindings: x, weight, (bias,) y, params. */
-export function broadcastCode(dtype: WeightType, direction: Direction, rows: RowCount): string {
+function broadcastCode(dtype: WeightType, direction: Direction, rows: RowCount): string {
   const biased = direction === "forward";
   const rowNumbers = Array.from({ length: rows }, (_, row) => row);
   const forwardRow = [

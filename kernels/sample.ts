@@ -3,7 +3,7 @@
 // then top-p over what is left (the smallest set of largest probabilities that sum to p or more; ties
 // with the last are kept, where Transformers' sort picks among them), then min-p (probability >= min_p
 // times the largest). The draw is Gumbel-max (Gumbel 1954; Maddison et al. 2014) over a counter-based
-// generator keyed (seed, step, sequence, tokens so far, token): it can be replayed, and does not depend
+// generator keyed (seed, sequence, tokens so far, token): it can be replayed, and does not depend
 // on which rows are sampled together. Cuts are found exactly, without a sort. No log-probabilities:
 // the training forward gives them.
 
@@ -63,8 +63,6 @@ export interface SampleSettings {
   /** 0 turns it off. */
   minP?: number;
   seed: number;
-  /** A second seed, e.g. the training step. */
-  step?: number;
   /** Columns of the logits that are tokens; the rest pad the row. */
   vocabulary?: number;
 }
@@ -118,7 +116,7 @@ export function sample(
 ): void {
   const { B, maxNewTokens, eosCount } = sampler;
   const V = elementCount(logits.shape) / B;
-  const { temperature, topK = 0, topP = 1, minP = 0, seed, step = 0, vocabulary = V } = settings;
+  const { temperature, topK = 0, topP = 1, minP = 0, seed, vocabulary = V } = settings;
   if (V % 4 !== 0 || vocabulary < 1 || vocabulary > V) {
     throw new RangeError(
       `Cannot sample ${vocabulary} tokens from logits (${logits.shape}): wanted (${B}, V), V a ` +
@@ -152,7 +150,6 @@ export function sample(
       f32Word(topP),
       f32Word(minP > 0 ? Math.log(minP) : -3.4e38),
       seed >>> 0,
-      step >>> 0,
       eosCount,
     ],
   );

@@ -11,7 +11,6 @@ struct Params {
   top_p: f32, // 1: off
   log_min_p: f32, // very low: off
   seed: u32,
-  step: u32,
   eos_count: u32,
 }
 
@@ -208,7 +207,7 @@ fn sample(
   }
 
   // Gumbel-max: the largest of z - log(E) has the softmax's distribution, E exponential.
-  let key = pcg4d(vec4<u32>(params.seed, params.step, known[row], taken));
+  let key = pcg4d(vec4<u32>(params.seed, 0u, known[row], taken));
   var best = 0u;
   var best_token = 0xffffffffu;
   for (var i = lane; i < count; i += workgroup_size) {

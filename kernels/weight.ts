@@ -54,7 +54,7 @@ export interface StoredMatrix extends MatrixSizes {
 export type WeightUse = "gathered" | "multiplied";
 
 /** Columns a software adapter's kernel walks at a time; texture rows are padded to it. */
-export const texturePaddedColumns = 8;
+const texturePaddedColumns = 8;
 
 /** Whether a weight of this type is multiplied from a texture here (matmul_broadcast.ts). */
 export function prefersTexture(gpu: Gpu, dtype: WeightType): boolean {

@@ -8,7 +8,7 @@ import type { Storage, Texture } from "./tensor.ts";
 const usage = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 
 /** Sizes are rounded up to an eighth of their power of two, so that near sizes share buffers. */
-export function sizeClass(sizeBytes: number): number {
+function sizeClass(sizeBytes: number): number {
   if (sizeBytes <= 2048) return Math.max(256, Math.ceil(sizeBytes / 256) * 256);
   const step = 2 ** (Math.floor(Math.log2(sizeBytes)) - 3);
   return Math.ceil(sizeBytes / step) * step;

@@ -57,15 +57,15 @@ function pcg4d(counters: readonly number[]): number[] {
 
 /**
  * The token that sample.wgsl draws: of those with a probability the one whose log-probability and
- * Gumbel noise, keyed by (seed, step, sequence, tokens so far), add up to most.
+ * Gumbel noise, keyed by (seed, sequence, tokens so far), add up to most.
  */
 export function drawReference(
   logits: ArrayLike<number>,
   cuts: Cuts,
-  key: readonly [seed: number, step: number, sequence: number, taken: number],
+  [seed, sequence, taken]: readonly [number, number, number],
 ): number {
   const allowed = sampleReference(logits, cuts);
-  const words = pcg4d(key);
+  const words = pcg4d([seed, 0, sequence, taken]);
   let best = -Infinity;
   let drawn = -1;
   for (let token = 0; token < logits.length; token++) {

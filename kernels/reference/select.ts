@@ -3,7 +3,7 @@
 const bits = new DataView(new ArrayBuffer(8));
 
 /** A finite f32, not negative, in units of 2^-149. */
-export function exactF32(value: number): bigint {
+function exactF32(value: number): bigint {
   bits.setFloat32(0, value);
   const word = bits.getUint32(0);
   const exponent = word >>> 23;
