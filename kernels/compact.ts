@@ -32,14 +32,23 @@ interface Coded {
 
 /** The elements whose byte in `codes` (E) u8 has any of `bits` set: 1, 2 or 3. Reads back how many. */
 export async function compactActive(gpu: Gpu, coded: Coded, bits: number): Promise<Indices> {
-  const starts = countedStarts(gpu, coded, bits);
-  const found = (await gpu.readUints(starts))[coded.segments.count];
-  return written(gpu, coded, bits, starts, found);
+  const starts = gpu.scope(() => countedStarts(gpu, coded, bits));
+  try {
+    const found = (await gpu.readUints(starts))[coded.segments.count];
+    return gpu.scope(() => written(gpu, coded, bits, starts, found));
+  } finally {
+    gpu.release(starts);
+  }
 }
 
 /** The same where their number is known, and right; nothing is waited for. */
 export function compactKnown(gpu: Gpu, coded: Coded, bits: number, known: number): Indices {
-  return written(gpu, coded, bits, countedStarts(gpu, coded, bits), known);
+  return gpu.scope(() => {
+    const starts = countedStarts(gpu, coded, bits);
+    const indices = written(gpu, coded, bits, starts, known);
+    gpu.release(starts);
+    return indices;
+  });
 }
 
 const gridOf = (gpu: Gpu, { segments }: Coded) =>
@@ -60,7 +69,6 @@ function written(gpu: Gpu, coded: Coded, bits: number, starts: Tensor, found: nu
   const list = gpu.tensor("active.indices", [found + 1], "u32");
   const bindings = [codes, segments.table, starts, list];
   gpu.run(write, bindings, gridOf(gpu, coded), [segments.count, bits]);
-  gpu.release(starts);
   const length = Math.max(found, 1);
   return { indices: { ...list, shape: [length], sizeBytes: 4 * length }, count: found };
 }

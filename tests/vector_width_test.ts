@@ -21,8 +21,8 @@ Deno.test("a lavapipe of 512 bits computes rightly, over what one of 256 left in
     }).output();
   assertEquals((await run(256)).code, 0);
   let found = await run(512, record);
-  // It may die once. Whoever starts it again gets right results.
-  if (found.code !== 0) found = await run(512, record);
+  // It may die twice. Whoever starts it again gets right results.
+  for (let again = 0; again < 2 && found.code !== 0; again++) found = await run(512, record);
   const { adapter, error, fromTexture, verdicts } = JSON.parse(
     new TextDecoder().decode(found.stdout),
   );

@@ -70,17 +70,22 @@ export async function checkVariants(
 
 type Check = (op: OpCheck, variant: string) => Promise<Verdict>;
 
-/** Gives `work` a way to check, and keeps what it finds and what ended a process before. */
+/** So many checks of a variant that ended the process or lost the device are no coincidence. */
+const tooManyEnds = 2;
+
+/** Gives `work` a way to check, and keeps what it finds and where earlier checks came to their end. */
 async function checking(gpu: Gpu, work: (check: Check) => Promise<void>): Promise<void> {
-  const { mark, died } = await CheckMark.open(gpu.recordPath);
-  let isNew = false;
-  const keep = (key: string, verdict: Verdict) => {
+  const mark = await CheckMark.open(gpu.recordPath);
+  const keep = async (key: string, verdict: Verdict) => {
     gpu.verdicts.set(key, verdict);
-    isNew = true;
+    await saveRecord(gpu);
   };
-  if (died) {
-    const reason = "the process ended while it was checked";
-    keep(died.key, { fingerprint: died.fingerprint, right: false, reason, milliseconds: 0 });
+  if (mark.found && mark.found.ends >= tooManyEnds) {
+    const { key, fingerprint, ends } = mark.found;
+    const reason = `${ends} times the process ended or the device was lost while it was checked; ` +
+      `delete ${gpu.recordPath} to check it again`;
+    await keep(key, { fingerprint, right: false, reason, milliseconds: 0 });
+    mark.isSettled = true;
   }
   try {
     await work(async (op, variant) => {
@@ -89,18 +94,17 @@ async function checking(gpu: Gpu, work: (check: Check) => Promise<void>): Promis
       const fingerprint = await fingerprintOf(dispatches);
       let verdict = gpu.verdicts.get(key);
       if (verdict?.fingerprint !== fingerprint) {
-        await mark.set({ key, fingerprint });
+        await mark.set(key, fingerprint);
         verdict = await compared(gpu, op, variant, fingerprint);
-        keep(key, verdict);
-        // A lost device says so here; with its verdict kept, the next one goes without the variant.
+        // A lost device throws here, and its mark stays.
         if (gpu.failed) await gpu.sync();
+        await keep(key, verdict);
       }
       if (verdict.right) gpu.trust(dispatches.map(({ kernel }) => kernel));
       return verdict;
     });
   } finally {
-    if (isNew) await saveRecord(gpu);
-    await mark.close();
+    await mark.close({ hasLostDevice: gpu.failed });
   }
 }
 
