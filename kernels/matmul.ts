@@ -124,21 +124,20 @@ function part(tensor: Tensor, M: number, columns: number, first: number, count: 
 
 /** Measures the variants on the products a model runs and keeps the fastest in `gpu.choices`. */
 export async function tuneMatmul(gpu: Gpu, { shapes }: { shapes: MatmulShape[] }): Promise<void> {
-  const chosen = gpu.choices.size;
   // A software adapter's weights have one layout, and one variant reads it.
   const open = shapes.filter(({ dtype }) => !prefersTexture(gpu, dtype));
   for (const dtype of new Set(open.map(({ dtype }) => dtype))) {
     await checkVariants(gpu, matmulCheck(dtype), bufferedVariants(gpu));
   }
-  for (const shape of open) await tuneShape(gpu, shape);
-  if (gpu.choices.size > chosen) await saveRecord(gpu);
+  const unknown = open.filter((shape) => {
+    const known = gpu.choices.get(matmulKey(shape));
+    return !usableCandidates(gpu, shape).some((name) => name === known);
+  });
+  for (const shape of unknown) await tuneShape(gpu, shape);
+  if (unknown.length > 0) await saveRecord(gpu);
 }
 
 async function tuneShape(gpu: Gpu, shape: MatmulShape): Promise<void> {
-  const key = matmulKey(shape);
-  const variants = usableCandidates(gpu, shape);
-  const known = gpu.choices.get(key);
-  if (variants.some((name) => name === known)) return;
   const rows = Math.min(shape.rows, 1024);
   // A long head is as fast a column as a shorter one, and would cost hundreds of megabytes.
   const N = Math.min(shape.N, 16384);
@@ -154,13 +153,13 @@ async function tuneShape(gpu: Gpu, shape: MatmulShape): Promise<void> {
     texture: null,
     sizeBytes: tensor.sizeBytes,
   };
-  await fastest(
-    gpu,
-    key,
-    variants.map((name) => ({
-      name,
-      record: () => runVariant(gpu, name, shape.direction, { from, weight, to }, rows, false),
-    })),
-  );
-  await gpu.destroy(from, to, tensor);
+  const candidates = usableCandidates(gpu, shape).map((name) => ({
+    name,
+    record: () => runVariant(gpu, name, shape.direction, { from, weight, to }, rows, false),
+  }));
+  try {
+    await fastest(gpu, matmulKey(shape), candidates);
+  } finally {
+    if (!gpu.failed) await gpu.destroy(from, to, tensor);
+  }
 }
