@@ -172,11 +172,17 @@ Deno.test("a wrong broadcast is left out: weights lie in buffers, log-probabilit
 }, () =>
   withGpu(async (gpu) => {
     const { run } = gpu;
-    // As on an adapter that computes only the first columns.
+    // As on an adapter that loses the last four products of every sum; `inner` is the third parameter.
     gpu.run = (kernel, bindings, workgroups, params) =>
-      kernel.label.startsWith("matmul_broadcast")
-        ? run.call(gpu, kernel, bindings, [workgroups[0], 1], params)
-        : run.call(gpu, kernel, bindings, workgroups, params);
+      run.call(
+        gpu,
+        kernel,
+        bindings,
+        workgroups,
+        kernel.label.startsWith("matmul_broadcast")
+          ? params?.map((word, i) => i === 2 ? word - 4 : word)
+          : params,
+      );
     const { decoder, adapter, packed, floats, integers } = await openGolden(gpu, "llama_gqa_tied");
     const op = matmulOp(decoder.head.dtype);
     assertEquals(isUsable(gpu, op, "broadcast"), false);
