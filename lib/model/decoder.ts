@@ -4,7 +4,7 @@
 import { checksOfWeight, modelChecks } from "../../kernels/check/ops.ts";
 import { requireOps } from "../../kernels/check/self_check.ts";
 import type { Gpu } from "../../kernels/gpu/gpu.ts";
-import { elementCount, type Tensor } from "../../kernels/gpu/tensor.ts";
+import type { Tensor } from "../../kernels/gpu/tensor.ts";
 import { tuneMatmul } from "../../kernels/matmul.ts";
 import { ropeTable } from "../../kernels/rope.ts";
 import { destroyWeight, uploadWeight, type Weight, type WeightUse } from "../../kernels/weight.ts";
@@ -213,11 +213,4 @@ export function ropeFrequencies(config: ModelConfig): Float64Array {
       (highFreqFactor - lowFreqFactor);
     return (1 - smooth) * frequency / factor + smooth * frequency;
   });
-}
-
-/** Parameters of the base, for memory and speed estimates. */
-export function parameterCount(source: ModelWeights): number {
-  let count = 0;
-  for (const { shape } of source.tensors.values()) count += elementCount(shape);
-  return count;
 }
