@@ -4,7 +4,7 @@
 
 import { GuardedReader } from "./guarded_reader.ts";
 import { mutate } from "./mutate.ts";
-import { faultOf, type FuzzReport } from "./report.ts";
+import { fuzz, type FuzzReport } from "./report.ts";
 
 const deadlineMs = 1000;
 
@@ -85,30 +85,15 @@ export async function fuzzFormat(format: string, count: number, first = 0): Prom
   const whole = await originals[format]();
   const path = await Deno.makeTempFile({ prefix: "lorapar-fuzz-" });
   const reader = new GuardedReader(deadlineMs);
-  const report: FuzzReport = {
-    format,
-    mutants: count,
-    read: 0,
-    refused: 0,
-    slowestMs: 0,
-    mostGrownBytes: 0,
-    failures: [],
-  };
   try {
-    for (let number = first; number < first + count; number++) {
+    return await fuzz(format, { count, first }, async (number) => {
       const bytes = mutant(format, number, whole);
       await Deno.writeFile(path, bytes);
       const outcome = await reader.read(path, `mutant.${format}`);
-      if (outcome.kind === "read") report.read++;
-      if (outcome.kind === "refused") report.refused++;
-      report.slowestMs = Math.max(report.slowestMs, outcome.elapsedMs);
-      report.mostGrownBytes = Math.max(report.mostGrownBytes, outcome.grownBytes);
-      const fault = faultOf(outcome, bytes.length);
-      if (fault) report.failures.push(`${format} ${number}: ${fault}`);
-    }
+      return { outcome, sizeBytes: bytes.length };
+    });
   } finally {
     reader.close();
     await Deno.remove(path);
   }
-  return report;
 }

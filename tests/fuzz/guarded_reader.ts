@@ -13,8 +13,6 @@ export interface Outcome {
   elapsedMs: number;
 }
 
-const workerUrl = import.meta.resolve("./reader_worker.ts");
-
 /** The peak of resident memory since the last call, and the present, in bytes (Linux). */
 function residentBytes(): { peak: number; now: number } {
   const read = (name: string, status: string) =>
@@ -31,19 +29,29 @@ function residentBytes(): { peak: number; now: number } {
 export class GuardedReader {
   #worker: Worker | null = null;
 
-  constructor(readonly deadlineMs: number) {}
+  /** @param first a question that loads the modules; it may be refused */
+  constructor(
+    readonly deadlineMs: number,
+    private workerUrl = import.meta.resolve("./reader_worker.ts"),
+    private first: unknown = { path: "/dev/null", filename: "nothing.txt" },
+  ) {}
 
-  /** Reads one file; the clock starts when the Worker is ready. */
-  async read(path: string, filename: string): Promise<Outcome> {
+  /** Asks one question; the clock starts when the Worker is ready. */
+  async ask(question: unknown): Promise<Outcome> {
     if (!this.#worker) {
-      this.#worker = new Worker(workerUrl, { type: "module" });
+      this.#worker = new Worker(this.workerUrl, { type: "module" });
       // Loading the modules is not part of reading.
-      await this.#ask("/dev/null", "nothing.txt", 30_000);
+      await this.#ask(this.first, 30_000);
     }
-    return await this.#ask(path, filename, this.deadlineMs);
+    return await this.#ask(question, this.deadlineMs);
   }
 
-  async #ask(path: string, filename: string, deadlineMs: number): Promise<Outcome> {
+  /** Reads one data set. */
+  read(path: string, filename: string): Promise<Outcome> {
+    return this.ask({ path, filename });
+  }
+
+  async #ask(question: unknown, deadlineMs: number): Promise<Outcome> {
     const worker = this.#worker!;
     const { now: before } = residentBytes();
     const begin = performance.now();
@@ -65,7 +73,7 @@ export class GuardedReader {
         () => resolve({ kind: "late", error: "", message: `no answer in ${deadlineMs} ms` }),
         deadlineMs,
       );
-      worker.postMessage({ path, filename });
+      worker.postMessage(question);
     });
     clearTimeout(timer);
     if (end.kind === "crashed" || end.kind === "late") this.close();

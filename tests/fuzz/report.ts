@@ -1,4 +1,4 @@
-// What became of the mutants of one format, and what none of them may do.
+// Reads mutants one after the other: what became of those of one format, and what none of them may do.
 
 import type { Outcome } from "./guarded_reader.ts";
 
@@ -17,7 +17,7 @@ export interface FuzzReport {
 }
 
 /** What is wrong with how a mutant ended; null when nothing is. */
-export function faultOf(
+function faultOf(
   { kind, error, message, grownBytes }: Outcome,
   sizeBytes: number,
 ): string | null {
@@ -27,4 +27,34 @@ export function faultOf(
   }
   const grownTooFar = grownBytes > 2 * sizeBytes + freeBytes;
   return grownTooFar ? `${sizeBytes} bytes grew the process by ${grownBytes}` : null;
+}
+
+/**
+ * Reads mutants number `first` and following of a format.
+ * @param read makes and reads one, and answers how it ended and its bytes
+ */
+export async function fuzz(
+  format: string,
+  { count, first }: { count: number; first: number },
+  read: (number: number) => Promise<{ outcome: Outcome; sizeBytes: number }>,
+): Promise<FuzzReport> {
+  const report: FuzzReport = {
+    format,
+    mutants: count,
+    read: 0,
+    refused: 0,
+    slowestMs: 0,
+    mostGrownBytes: 0,
+    failures: [],
+  };
+  for (let number = first; number < first + count; number++) {
+    const { outcome, sizeBytes } = await read(number);
+    if (outcome.kind === "read") report.read++;
+    if (outcome.kind === "refused") report.refused++;
+    report.slowestMs = Math.max(report.slowestMs, outcome.elapsedMs);
+    report.mostGrownBytes = Math.max(report.mostGrownBytes, outcome.grownBytes);
+    const fault = faultOf(outcome, sizeBytes);
+    if (fault) report.failures.push(`${format} ${number}: ${fault}`);
+  }
+  return report;
 }
