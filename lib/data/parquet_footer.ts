@@ -1,7 +1,7 @@
 // The footer of a Parquet file: its schema and where each row group keeps each column. Everything it
 // says is checked against the file's size and against itself before a page is read.
-// Left out on purpose: encrypted files, columns in other files, and VARIANT, GEOMETRY and GEOGRAPHY
-// values, whose decoders follow offsets that a file chooses.
+// Left out on purpose: encrypted files, columns in other files, and VARIANT values, in which a few bytes
+// can stand for many objects.
 
 import { parquetMetadata, parquetSchema, type SchemaElement } from "hyparquet";
 import { getTreePath } from "hyparquet/src/schema.js";
@@ -123,11 +123,8 @@ function checkSchemaList(schema: SchemaElement[], budget: MemoryBudget): void {
     const children = element?.num_children ?? 0;
     if (!element || !Number.isSafeInteger(children) || children < 0) throw damaged;
     if (typeof element.name !== "string" || depth > maxSchemaDepth) throw damaged;
-    const logical = element.logical_type?.type;
-    if (logical === "VARIANT" || logical === "GEOMETRY" || logical === "GEOGRAPHY") {
-      throw new Error(
-        `column ${element.name} holds ${logical} values, which are not read; drop it`,
-      );
+    if (element.logical_type?.type === "VARIANT") {
+      throw new Error(`column ${element.name} holds VARIANT values, which are not read; drop it`);
     }
     const path = depth === 0 ? "" : depth === 1 ? element.name : `${parent}.${element.name}`;
     budget.spend(path.length);

@@ -50,6 +50,7 @@ const originals: Record<string, () => Uint8Array[] | Promise<Uint8Array[]>> = {
     parquet(
       ...["none", "snappy", "gzip", "brotli", "lz4", "zstd"].map((codec) => `questions_${codec}`),
       "messages",
+      "duckdb",
       "encodings_v1",
       "encodings_v2",
       "types",

@@ -1,9 +1,10 @@
 # Makes the Parquet files that the tests beside it read: python tests/lib/data/make_parquet.py
-# Needs pyarrow (made with 26.0.1).
+# Needs pyarrow and duckdb (made with 26.0.1 and 2.0.0).
 import datetime
 import decimal
 import os
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -59,6 +60,10 @@ for version in ["1.0", "2.0"]:
         data_page_size=1000,
         write_batch_size=100,
     )
+
+# Another writer: it fills packed indices up to 256.
+short = long.slice(0, 60).select(["question", "answer", "system"])
+duckdb.sql("from short").write_parquet(f"{here}/duckdb.parquet", compression="snappy")
 
 pq.write_table(
     pa.table({

@@ -9,9 +9,21 @@ const pathOf = (name: string) => new URL(`./${name}.parquet`, import.meta.url).p
 const rowsOf = async (name: string, limits?: DatasetLimits) =>
   (await readDataset(pathOf(name), "a.parquet", limits)).map(({ item }) => item);
 
+const system = ["system1", "system2", null];
+
+Deno.test("parquet: what DuckDB writes, its packed indices filled up", async () => {
+  assertEquals(
+    await rowsOf("duckdb"),
+    Array.from({ length: 60 }, (_, i) => ({
+      question: `What is ${i} + ${i % 7}?`,
+      answer: i % 5 === 0 ? null : `${i + i % 7}`,
+      system: system[Math.floor(i / 40)],
+    })),
+  );
+});
+
 for (const version of [1, 2]) {
   Deno.test(`parquet: every encoding, pages of version ${version}, with nulls`, async () => {
-    const system = ["system1", "system2", null];
     assertEquals(
       await rowsOf(`encodings_v${version}`),
       Array.from({ length: 300 }, (_, i) => ({
