@@ -61,9 +61,22 @@ export function prefersTexture(gpu: Gpu, dtype: WeightType): boolean {
   return canBroadcast(gpu) && isUsable(gpu, matmulOp(dtype), "broadcast");
 }
 
-/** Whether the matmul that reads weights from textures suits the adapter, if it computes rightly. */
-export function canBroadcast({ facts }: Gpu): boolean {
+/** Whether the matmul that reads weights from textures suits the adapter and textures read rightly. */
+export function canBroadcast(gpu: Gpu): boolean {
+  return suitsTextures(gpu) && isUsable(gpu, weightLoadsOp, "texture");
+}
+
+/** Whether the adapter is better off with weights in textures. */
+export function suitsTextures({ facts }: Gpu): boolean {
   return facts.software && facts.subgroupSize >= 8;
+}
+
+/** The op of reading a weight's words, as the self-check names it. */
+export const weightLoadsOp = "weight loads";
+
+/** From where weights are read here, the preferred place first. */
+export function weightLoadVariants(gpu: Gpu): readonly ("texture" | "buffer")[] {
+  return suitsTextures(gpu) ? ["texture", "buffer"] : ["buffer"];
 }
 
 /** The op of products by weights of a type, as the self-check names it. */

@@ -1,7 +1,7 @@
 // The checks by what needs them: any model, generation, training and partition, and weights by type.
 
 import type { Gpu } from "../gpu/gpu.ts";
-import { canBroadcast, type MatrixSizes, textureSizes, type WeightType } from "../weight.ts";
+import { type MatrixSizes, suitsTextures, textureSizes, type WeightType } from "../weight.ts";
 import { attentionBackwardCheck, attentionCheck, attentionDecodeCheck } from "./attention.ts";
 import { dropoutCheck, elementwiseChecks, embeddingCheck } from "./elementwise.ts";
 import { bufferedMatmulCheck, matmulCheck } from "./matmul.ts";
@@ -9,6 +9,7 @@ import { sampleCheck } from "./sampling.ts";
 import { selectionChecks } from "./selection.ts";
 import { crossEntropyCheck, gradientChecks, loraCheck } from "./training.ts";
 import type { OpCheck } from "./trial.ts";
+import { weightLoadsCheck } from "./weight_loads.ts";
 
 /** What a forward pass to log-probabilities needs besides its weights. */
 export const modelChecks: readonly OpCheck[] = [
@@ -20,6 +21,7 @@ export const modelChecks: readonly OpCheck[] = [
 
 /** What reads weights of a type. */
 export const weightChecks = (dtype: WeightType): readonly OpCheck[] => [
+  weightLoadsCheck,
   embeddingCheck(dtype),
   matmulCheck(dtype),
 ];
@@ -27,7 +29,7 @@ export const weightChecks = (dtype: WeightType): readonly OpCheck[] => [
 /** What reads this weight here. */
 export function checksOfWeight(gpu: Gpu, matrix: MatrixSizes): readonly OpCheck[] {
   const checks = weightChecks(matrix.dtype);
-  if (!canBroadcast(gpu) || textureSizes(gpu, matrix)) return checks;
+  if (!suitsTextures(gpu) || textureSizes(gpu, matrix)) return checks;
   return [...checks, bufferedMatmulCheck(matrix.dtype)];
 }
 

@@ -7,6 +7,7 @@ import {
   elementCount,
   type Tensor,
   tensorBytes,
+  type Texture,
 } from "../gpu/tensor.ts";
 import { nmse, normal } from "../reference/random.ts";
 import { destroyWeight, uploadWeight, type Weight, type WeightType } from "../weight.ts";
@@ -39,6 +40,7 @@ export class Trial {
   #seed = 1;
   #tensors: Tensor[] = [];
   #weights: Weight[] = [];
+  #textures: Texture[] = [];
   #expectations: Expectation[] = [];
 
   constructor(readonly gpu: Gpu) {}
@@ -78,6 +80,14 @@ export class Trial {
     const weight = uploadWeight(this.gpu, "check.weight", { dtype, shape: [N, K], bytes });
     this.#weights.push(weight);
     return { weight, values };
+  }
+
+  /** A texture of (height, width) texels, four words each. */
+  texture(words: Uint32Array<ArrayBuffer>, height: number, width: number): Texture {
+    const texture = this.gpu.texture("check.texture", height, width);
+    this.#textures.push(texture);
+    this.gpu.writeTexture(texture, 0, [height, width], new Uint8Array(words.buffer));
+    return texture;
   }
 
   /** Releases a tensor with the trial. */
@@ -136,6 +146,7 @@ export class Trial {
   async release(): Promise<void> {
     this.gpu.release(...this.#tensors);
     if (this.#weights.length > 0) await destroyWeight(this.gpu, ...this.#weights);
+    if (this.#textures.length > 0) await this.gpu.destroy(...this.#textures);
   }
 }
 
