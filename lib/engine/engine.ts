@@ -7,6 +7,7 @@ import { Cancelled, GpuError } from "../errors.ts";
 import type { GpuTask, Task, TaskEvent, TaskResults, TextTask } from "./messages.ts";
 import type { EngineReply, EngineRequest, FromText } from "./protocol.ts";
 import { describeError, reviveError } from "./task_error.ts";
+import { inspectFile } from "./tasks/inspect_file.ts";
 import type { TeacherReply } from "./text/messages.ts";
 import { type TaskTexts, TextPool, type TextPoolOptions } from "./text/pool.ts";
 import { memoryOf } from "./text/rows.ts";
@@ -145,7 +146,9 @@ class SupervisedEngine implements Engine {
     const onAbort = () => texts.end();
     signal?.addEventListener("abort", onAbort);
     try {
-      return await texts.call(task.kind, task);
+      return task.kind === "inspect_file"
+        ? await inspectFile(texts, task)
+        : await texts.call(task.kind, task);
     } finally {
       texts.end();
       signal?.removeEventListener("abort", onAbort);

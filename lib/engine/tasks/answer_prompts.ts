@@ -3,8 +3,8 @@
 import { answerAll } from "../../train/evaluate.ts";
 import type { Policy } from "../../model/pass.ts";
 import { type GpuContext, progressOf } from "../context.ts";
-import type { FileReference, ModelReference } from "../messages.ts";
-import type { TextCalls, Texts } from "../text/messages.ts";
+import type { ModelReference } from "../messages.ts";
+import type { LabelledFile, TextCalls, Texts } from "../text/messages.ts";
 import { collectRows } from "../text/rows.ts";
 
 export interface AnswerPrompts {
@@ -16,11 +16,11 @@ export interface AnswerPrompts {
 /** Reads a file and renders the prompts that are to be answered. @throws {InvalidRequest} {InvalidFile} */
 export async function answerPrompts(
   texts: Texts,
-  file: FileReference,
+  file: LabelledFile,
   { id, path }: ModelReference,
   settings: Omit<TextCalls["render_prompts"]["args"], "model">,
 ): Promise<AnswerPrompts> {
-  await texts.call("read_samples", { set: "evaluate", files: [{ file, system: null }] });
+  await texts.call("read_samples", { set: "evaluate", files: [file] });
   const { parts: [samples], onRows } = collectRows(1);
   const args = { model: { id, path }, ...settings };
   const { eosTokens } = await texts.call("render_prompts", args, { onRows });

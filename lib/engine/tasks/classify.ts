@@ -9,10 +9,8 @@ import type { TeacherAsk, TextCalls } from "../text/messages.ts";
 
 export async function classify(context: TaskContext, task: ClassifyTask): Promise<ClassifyResult> {
   const { file, request: settings, outputFolder, localTeachers, apiKeys, allowedHosts } = task;
-  await context.texts.call("read_samples", {
-    set: "train",
-    files: [{ file: file!, system: null }],
-  });
+  const files = [{ file: file!, system: null, param: "file" }];
+  await context.texts.call("read_samples", { set: "train", files });
   const access = { localTeachers, apiKeys, allowedHosts };
   return await classifySamples(context, { settings, access, outputFolder });
 }

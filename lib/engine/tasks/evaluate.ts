@@ -9,7 +9,8 @@ import { answerAndJudge, answerPrompts } from "./answer_prompts.ts";
 export async function evaluate(context: TaskContext, task: EvaluateTask): Promise<EvaluateResult> {
   const { request, file, outputFolder } = task;
   const { max_tokens: maxTokens, temperature, seed } = request;
-  const asked = await answerPrompts(context.texts, file, task.model, {
+  const read = { file, system: null, param: "file" };
+  const asked = await answerPrompts(context.texts, read, task.model, {
     limit: request.limit ?? null,
     maxTokens,
     systemPrompt: request.system_prompt,

@@ -20,8 +20,9 @@ import { writePartition } from "../../par/partition_file.ts";
 import type { LoraSettings, PartitionSettings } from "../../par/settings.ts";
 import { type GpuContext, modelUse, progressOf, type TaskContext } from "../context.ts";
 import type { ModelReference, PartitionTask } from "../messages.ts";
-import { requireTrainingKernels } from "../training_kernels.ts";
+import type { LabelledFile } from "../text/messages.ts";
 import { collectRows } from "../text/rows.ts";
+import { requireTrainingKernels } from "../training_kernels.ts";
 
 export async function partition(
   context: TaskContext,
@@ -44,11 +45,11 @@ export async function partition(
 }
 
 /** The files of a task's labelled samples: one with labels, or one of each system. */
-function labelledFiles({ file, system1File, system2File }: PartitionTask) {
-  if (file) return [{ file, system: null }];
+function labelledFiles({ file, system1File, system2File }: PartitionTask): LabelledFile[] {
+  if (file) return [{ file, system: null, param: "file" }];
   return [
-    { file: system1File!, system: "system1" as const },
-    { file: system2File!, system: "system2" as const },
+    { file: system1File!, system: "system1", param: "system1_file" },
+    { file: system2File!, system: "system2", param: "system2_file" },
   ];
 }
 

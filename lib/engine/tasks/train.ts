@@ -36,7 +36,10 @@ export async function train(
   task: TrainTask,
 ): Promise<TrainResult | TrainPlan> {
   const { texts } = context;
-  await texts.call("read_samples", { set: "train", files: [{ file: task.file, system: null }] });
+  await texts.call("read_samples", {
+    set: "train",
+    files: [{ file: task.file, system: null, param: "file" }],
+  });
   const onGpu = await context.device();
   if (task.dryRun) return await planOnly(onGpu, task);
   await requireTrainingKernels(onGpu);
@@ -100,7 +103,8 @@ async function label(
 async function heldOutPrompts({ texts }: GpuContext, task: TrainTask) {
   if (!task.request.evaluate) return null;
   const { grader, limit, max_tokens: maxTokens } = task.request.evaluate;
-  return await answerPrompts(texts, task.evaluateFile!, task.model, {
+  const file = { file: task.evaluateFile!, system: null, param: "evaluate.file" };
+  return await answerPrompts(texts, file, task.model, {
     limit: limit ?? null,
     maxTokens,
     systemPrompt: null,
@@ -113,7 +117,10 @@ async function heldOutPrompts({ texts }: GpuContext, task: TrainTask) {
 async function validationSamples({ texts }: GpuContext, task: TrainTask) {
   const { model, request, validationFile: file } = task;
   if (!file) return request.phases.map(() => null);
-  await texts.call("read_samples", { set: "validation", files: [{ file, system: null }] });
+  await texts.call("read_samples", {
+    set: "validation",
+    files: [{ file, system: null, param: "validation_file" }],
+  });
   return await validationData(texts, model, request.phases);
 }
 

@@ -10,7 +10,6 @@ import type {
   ClassifyResult,
   ClassifyTask,
   FileReference,
-  InspectFileResult,
   ModelReference,
   TaskError,
   TaskEvent,
@@ -26,7 +25,7 @@ export type TextModel = Pick<ModelReference, "id" | "path">;
 export interface TextCalls {
   inspect_file: {
     args: { file: FileReference };
-    result: InspectFileResult;
+    result: { samples: number; labelled: number };
   };
   describe_model: {
     args: { model: ModelReference };
@@ -44,7 +43,7 @@ export interface TextCalls {
   };
   /** Reads files into one set of samples, each file with its label where it has one. */
   read_samples: {
-    args: { set: SampleSet; files: { file: FileReference; system: System | null }[] };
+    args: { set: SampleSet; files: LabelledFile[] };
     result: { samples: number };
   };
   /** Labels the training samples by the teachers' votes and writes classified.jsonl. */
@@ -102,6 +101,14 @@ export interface TextCalls {
     args: { phase: number; completions: { prompt: number; tokens: Uint32Array }[] };
     result: ScoredCompletion[];
   };
+}
+
+/** A file of samples that may all be of one system. */
+export interface LabelledFile {
+  file: FileReference;
+  system: System | null;
+  /** The request's field that named it. */
+  param: string;
 }
 
 /** The data sets of a task. */

@@ -51,6 +51,11 @@ function plainTemplateWarning(id: string): TaskEvent {
   return { type: "log", level: "warning", message };
 }
 
+/** The same without a look at the files, where it was open: a chat goes on with what it began with. */
+export async function keptTexts(model: TextModel, call: TextCall): Promise<ModelTexts> {
+  return kept.get(model.path) ?? await modelTexts(model, call);
+}
+
 /** Opens a model's files for a moment: everything about it but its weights. */
 export async function openFiles({ id, path }: TextModel, call: TextCall): Promise<ModelSource> {
   call.begin({

@@ -15,7 +15,7 @@ export interface TextPoolOptions {
   chatWorkers: number;
   /** Tasks that have a worker of their own at a time; a further one waits. */
   taskWorkers: number;
-  /** Memory of a chat's worker: the tokenizers of a few models. */
+  /** Memory of a chat's worker: the tokenizers of three models, of up to 64 MiB of JSON each. */
   chatHeapMebibytes: number;
   /** Memory of a task's worker: the largest data set, 1 GiB, takes about twice its size and more to judge. */
   taskHeapMebibytes: number;
@@ -32,7 +32,7 @@ function usualOptions(): TextPoolOptions {
     limits: textLimits,
     chatWorkers: 2,
     taskWorkers: 4,
-    chatHeapMebibytes: 1024,
+    chatHeapMebibytes: Math.min(2048, Math.floor(machineMebibytes / 2)),
     taskHeapMebibytes: Math.min(4096, Math.floor(machineMebibytes / 2)),
     chatIdleMs: 1_800_000,
     taskIdleMs: 10_000,
@@ -93,14 +93,7 @@ class OneTask implements TaskTexts {
     args: TextCalls[K]["args"],
     hooks: CallHooks = {},
   ): Promise<TextCalls[K]["result"]> {
-    if (chatKinds.has(kind)) {
-      const worker = await this.chat.claim(this.#ended.signal);
-      try {
-        return await this.#run(worker, kind, args, hooks);
-      } finally {
-        this.chat.release(worker);
-      }
-    }
+    if (chatKinds.has(kind)) return await this.#callChat(kind, args);
     this.#own ??= this.task.claim(this.#ended.signal);
     const worker = await this.#own;
     if (!statelessKinds.has(kind)) this.#isReusable = false;
@@ -110,6 +103,28 @@ class OneTask implements TaskTexts {
       // Something of the failed call may still be under way, and would be laid to the next one.
       this.#isReusable = false;
       throw error;
+    }
+  }
+
+  /** A cancelled chat's call is left to its end, which is near: the worker has tokenizers that others use. */
+  async #callChat<K extends TextKind>(
+    kind: K,
+    args: TextCalls[K]["args"],
+  ): Promise<TextCalls[K]["result"]> {
+    const { signal } = this.#ended;
+    const worker = await this.chat.claim(signal);
+    const onEvent = (event: TaskEvent) => {
+      if (!signal.aborted) this.onEvent?.(event);
+    };
+    const result = worker.call(kind, args, { onEvent }).finally(() => this.chat.release(worker));
+    const gone = Promise.withResolvers<never>();
+    const leave = () => gone.reject(cancelled());
+    if (signal.aborted) leave();
+    signal.addEventListener("abort", leave);
+    try {
+      return await Promise.race([result, gone.promise]);
+    } finally {
+      signal.removeEventListener("abort", leave);
     }
   }
 

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import type { TaskContext } from "../../../lib/engine/context.ts";
 import type { ModelReference } from "../../../lib/engine/messages.ts";
+import { inspectFile } from "../../../lib/engine/tasks/inspect_file.ts";
 import { runTask } from "../../../lib/engine/tasks.ts";
 import { TextPool } from "../../../lib/engine/text/pool.ts";
 import { createTurns } from "../../../lib/engine/turns.ts";
@@ -51,9 +52,8 @@ async function inspect({ texts }: TaskContext, text: string) {
   const path = await Deno.makeTempFile({ suffix: ".jsonl" });
   try {
     await Deno.writeTextFile(path, text);
-    return await texts.call("inspect_file", {
-      file: { id: "file-1", path, filename: "train.jsonl" },
-    });
+    const file = { id: "file-1", path, filename: "train.jsonl" };
+    return await inspectFile(texts, { kind: "inspect_file", file });
   } finally {
     await Deno.remove(path);
   }

@@ -4,7 +4,7 @@ import { InvalidRequest } from "../../../errors.ts";
 import type { TextCall } from "../call.ts";
 import { continueChoice } from "../choice.ts";
 import type { TextCalls } from "../messages.ts";
-import { modelTexts } from "../models.ts";
+import { keptTexts, modelTexts } from "../models.ts";
 import type { Stage } from "../stage.ts";
 
 type Encode = TextCalls["encode_chat"];
@@ -39,7 +39,7 @@ export async function decodeChat(
   { model, stop, choices }: Decode["args"],
   call: TextCall,
 ): Promise<Decode["result"]> {
-  const { tokenizer } = await modelTexts(model, call);
+  const { tokenizer } = await keptTexts(model, call);
   call.begin(stageOf(call, `decode the answer of ${model.id}`, "model"));
   return choices.map((choice) => {
     call.progress();

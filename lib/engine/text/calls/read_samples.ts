@@ -12,8 +12,8 @@ export async function readSamples(
   call: TextCall,
 ): Promise<Read["result"]> {
   const samples: Sample[] = [];
-  for (const { file, system } of files) {
-    for (const sample of await readFile(file, call)) {
+  for (const { file, system, param } of files) {
+    for (const sample of await readFile(file, call, param)) {
       samples.push(system === null ? sample : { ...sample, system });
     }
   }

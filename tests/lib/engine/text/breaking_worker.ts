@@ -1,5 +1,6 @@
 // The real text worker with ways to break it, by the name of the file that is opened: "loop" never returns,
-// "memory" takes all there is, "reject" leaves a rejection that nobody awaits, "late" one a while later.
+// "memory" takes all there is, "reject" leaves a rejection that nobody awaits, "stray" one a while later, and
+// so does "late", which fails besides.
 
 import "../../../../lib/engine/text/worker.ts";
 
@@ -11,9 +12,9 @@ Deno.open = (path, options) => {
     for (const all: unknown[] = [];;) all.push(Array.from({ length: 1e5 }, (_, i) => ({ i })));
   }
   if (name.startsWith("reject")) Promise.reject(new Error("nobody awaits this"));
-  if (name.startsWith("late")) {
+  if (name.startsWith("late") || name.startsWith("stray")) {
     setTimeout(() => Promise.reject(new Error("nobody awaits this")), 50);
-    return Promise.reject(new Error("the page is damaged"));
   }
+  if (name.startsWith("late")) return Promise.reject(new Error("the page is damaged"));
   return open(path, options);
 };

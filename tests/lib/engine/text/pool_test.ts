@@ -142,15 +142,27 @@ Deno.test("a data set that loops or breaks its worker fails its own task only", 
         /Cannot read loop.jsonl: it made no progress for 1.5 s/.test(error.message),
     );
     loops.catch(() => {});
-    const good = { samples: 1, labelled: 0, error: null };
+    const good = { samples: 1, labelled: 0 };
     assertEquals(await inspect("good.jsonl"), good);
     await assertRejects(inspect("reject.jsonl"), /Cannot read reject.jsonl: nobody awaits this/);
     assertEquals(await inspect("good.jsonl"), good);
     await loops;
     // What a damaged file leaves under way meets no later task.
-    const { error } = await inspect("late.jsonl").catch(({ message }) => ({ error: message }));
-    assert(/the page is damaged/.test(error!), error!);
+    await assertRejects(inspect("late.jsonl"), /the page is damaged/);
     for (let i = 0; i < 10; i++) assertEquals(await inspect("good.jsonl"), good);
+    // And what a file that was read leaves is its own task's.
+    const task = pool.forTask();
+    const file = await fileOf(folder, "stray.jsonl");
+    await task.call("read_samples", {
+      set: "train",
+      files: [{ file, system: null, param: "file" }],
+    });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await assertRejects(
+      task.call("render_phases", { model: tiny, phases: [] }),
+      /Cannot read stray.jsonl: nobody awaits this/,
+    );
+    task.end();
   }));
 
 Deno.test("a data set that takes all memory ends its task, not the process", () =>
@@ -185,12 +197,29 @@ Deno.test("a cancel is heard at once, while a call is at work and while it waits
     await assertRejects(working.call("inspect_file", { file }), Cancelled);
   }));
 
+Deno.test("a chat that is cancelled is answered at once, its worker goes on to the next", () =>
+  withPool({ chatWorkers: 1 }, async (pool, folder) => {
+    const hostile = await hostileModel(folder, { regex: "(a+)+$" });
+    const chat = pool.forTask();
+    const hanging = encode(chat, hostile, catastrophe);
+    const next = encode(pool.forTask(), tiny, "Hi");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const begin = performance.now();
+    chat.end();
+    await assertRejects(hanging, Cancelled);
+    assert(performance.now() - begin < 1000);
+    assert((await next).tokens.length > 2);
+  }));
+
 Deno.test("a task's worker keeps what it read, and no other task sees it", () =>
   withPool({}, async (pool, folder) => {
     const file = await fileOf(folder, "good.jsonl");
     const [one, two] = [pool.forTask(), pool.forTask()];
     const args = { model: tiny, phases: [] };
-    await one.call("read_samples", { set: "train", files: [{ file, system: null }] });
+    await one.call("read_samples", {
+      set: "train",
+      files: [{ file, system: null, param: "file" }],
+    });
     await one.call("render_phases", args);
     await assertRejects(two.call("render_phases", args), /before it was read/);
     one.end();
@@ -240,7 +269,7 @@ Deno.test("a model without a chat template is told of: once for a job, and where
     const texts = pool.forTask((event) => events.push(event));
     const file = { id: "file-1", path: `${folder}/one.jsonl`, filename: "one.jsonl" };
     await Deno.writeTextFile(file.path, '{"question": "a?", "answer": "b", "system": "system1"}\n');
-    const set = { set: "train" as const, files: [{ file, system: null }] };
+    const set = { set: "train" as const, files: [{ file, system: null, param: "file" }] };
     await texts.call("read_samples", set);
     const { phases } = trainSettings.parse({ model: "base", file: "file-1" });
     for (let i = 0; i < 2; i++) {
