@@ -38,8 +38,9 @@ export function nowSeconds(): number {
 
 /** What a job that the server's stop cut off says. */
 export const interruptedError: ErrorObject = {
-  message: "The server stopped before this job ended. Send the same request again to start it " +
-    "anew; files, partitions and adapters that were ready are kept.",
+  message:
+    "The server stopped before this job ended, and what it had made so far is not kept. Send " +
+    "the same request again to start it anew.",
   type: "server_error",
   param: null,
   code: "interrupted",
