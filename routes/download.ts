@@ -3,6 +3,7 @@
 
 import type { Context, MiddlewareHandler } from "hono";
 import { getLogger } from "@logtape/logtape";
+import { InvalidRequest } from "../lib/errors.ts";
 
 const logger = getLogger(["lorapar", "http"]);
 
@@ -36,13 +37,20 @@ export async function download(
   return new Response(body, { headers });
 }
 
-/** Answers the file at `path`. */
+/** Answers the file at `path`. @throws {InvalidRequest} code "not_found" when somebody took it away. */
 export async function downloadFile(
   c: Context,
   path: string,
   headers: Record<string, string>,
 ): Promise<Response> {
-  const { size } = await Deno.stat(path);
+  const { size } = await Deno.stat(path).catch((error) => {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new InvalidRequest(
+      "Cannot download it: its bytes are not in the data folder any more. Delete it, or restore the folder.",
+      null,
+      "not_found",
+    );
+  });
   return await download(
     c,
     { ...headers, "content-length": String(size) },

@@ -27,7 +27,7 @@ import type {
   PageQuery,
   PartitionRow,
 } from "./rows.ts";
-import { sweep, sweptFolders, unnamedIn } from "./sweep.ts";
+import { removeUnnamed, sweep, sweptFolders } from "./sweep.ts";
 
 const logger = getLogger(["lorapar", "jobs"]);
 
@@ -108,20 +108,18 @@ export class Store {
   }
 
   /**
-   * Removes what no row names at a path and below, which is all of it in most cases. What cannot be
-   * removed goes at the next start: the row that named it is gone, and the answer says so.
+   * Removes rows and then what they named. On a full disk it is the other way round, as that is what makes
+   * room for the rows' removal.
    */
-  async #removeUnnamed(at: string): Promise<void> {
+  async #remove(at: string, removeRows: () => void): Promise<void> {
     try {
-      for (const path of unnamedIn(this.folder, at, this.#namedPaths())) {
-        await removeIfThere(this.resolve(path));
-      }
+      this.durably(removeRows);
     } catch (error) {
-      logger.warn("Cannot remove {path}, which nothing names any more: {error}", {
-        path: at,
-        error,
-      });
+      if (!storageFailure(error)) throw error;
+      await removeIfThere(this.resolve(at));
+      this.durably(removeRows);
     }
+    await removeUnnamed(this.folder, at, this.#namedPaths());
   }
 
   #get<T>(table: Table, id: string): T | null {
@@ -204,10 +202,9 @@ export class Store {
     return this.#db.page("files", query, equal({ purpose: query.purpose }));
   }
 
-  /** Removes the row, then the bytes. */
+  /** Removes the row and the bytes. */
   async removeFile(row: FileRow): Promise<void> {
-    this.durably(() => this.#db.run("DELETE FROM files WHERE id = ?", row.id));
-    await this.#removeUnnamed(row.path);
+    await this.#remove(row.path, () => this.#db.run("DELETE FROM files WHERE id = ?", row.id));
   }
 
   // Jobs and their events
@@ -341,7 +338,7 @@ export class Store {
       this.#db.run("DELETE FROM jobs WHERE id = ?", id);
     });
     this.#held.delete(id);
-    await this.#removeUnnamed(`jobs/${id}`);
+    await removeUnnamed(this.folder, `jobs/${id}`, this.#namedPaths());
   }
 
   // Partitions and adapters
@@ -361,14 +358,13 @@ export class Store {
     return this.#db.page("partitions", query);
   }
 
-  /** Removes the row, then the folder; what was made from it stays, and names it no more. */
+  /** Removes the row and the folder; what was made from it stays, and names it no more. */
   async removePartition(row: PartitionRow): Promise<void> {
-    this.durably(() => {
+    await this.#remove(row.folder, () => {
       this.#db.run("UPDATE partitions SET source_id = NULL WHERE source_id = ?", row.id);
       this.#db.run("UPDATE adapters SET partition_id = NULL WHERE partition_id = ?", row.id);
       this.#db.run("DELETE FROM partitions WHERE id = ?", row.id);
     });
-    await this.#removeUnnamed(row.folder);
   }
 
   /** Call it inside `durably`. */
@@ -391,9 +387,8 @@ export class Store {
     return this.#db.page("adapters", query);
   }
 
-  /** Removes the row, then the folder. */
+  /** Removes the row and the folder. */
   async removeAdapter(row: AdapterRow): Promise<void> {
-    this.durably(() => this.#db.run("DELETE FROM adapters WHERE id = ?", row.id));
-    await this.#removeUnnamed(row.folder);
+    await this.#remove(row.folder, () => this.#db.run("DELETE FROM adapters WHERE id = ?", row.id));
   }
 }

@@ -7,6 +7,7 @@
 import { getLogger } from "@logtape/logtape";
 import { dirname } from "node:path";
 import { decodeTime } from "ulid";
+import { removeIfThere } from "./disk.ts";
 import { isId } from "./ids.ts";
 
 const logger = getLogger(["lorapar", "jobs"]);
@@ -36,6 +37,7 @@ interface Kept {
   above: ReadonlySet<string>;
 }
 
+/** What is not kept of a path: all of it, or what in it is neither named nor above what is. */
 function unnamedAt(root: string, path: string, isFolder: boolean, kept: Kept): string[] {
   if (kept.named.has(path)) return [];
   if (!isFolder || !kept.above.has(path)) return [path];
@@ -44,10 +46,21 @@ function unnamedAt(root: string, path: string, isFolder: boolean, kept: Kept): s
 }
 
 /**
- * The folder if nothing in `named` is it or lies in it, else what in it is neither; relative to `root`.
+ * Removes what is not in `named` at a path and below, which is all of it in most cases. What cannot be
+ * removed goes at the next start: the row that named it is gone, and the answer says so.
  */
-export function unnamedIn(root: string, folder: string, named: ReadonlySet<string>): string[] {
-  return unnamedAt(root, folder, true, { named, above: withFoldersAbove(named) });
+export async function removeUnnamed(
+  root: string,
+  at: string,
+  named: ReadonlySet<string>,
+): Promise<void> {
+  try {
+    for (const path of unnamedAt(root, at, true, { named, above: withFoldersAbove(named) })) {
+      await removeIfThere(`${root}/${path}`);
+    }
+  } catch (error) {
+    logger.warn("Cannot remove {at}, which nothing names any more: {error}", { at, error });
+  }
 }
 
 /**

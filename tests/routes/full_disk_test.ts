@@ -16,7 +16,6 @@ Deno.test("writes are 507 with the reason while the disk is full, reads go on", 
   const [f, disk] = await withFullDisk(() => appFixture());
   await using _ = f;
   const file = await f.base.upload("{}\n");
-  const unused = await f.base.upload("{}\n");
   const job = await f.trained();
   const body = { model: "lorapar-tiny", file };
   const writes: [string, () => Promise<Response>][] = [
@@ -33,7 +32,7 @@ Deno.test("writes are 507 with the reason while the disk is full, reads go on", 
         headers: { "content-type": "application/json" },
         body: JSON.stringify({ theta: 0.5, alpha: 1, beta: 1 }),
       })],
-    ["delete", () => f.request(`/v1/files/${unused}`, { method: "DELETE" })],
+    ["delete", () => f.request(`/v1/jobs/${job.id}`, { method: "DELETE" })],
   ];
   disk.fill();
   for (const [name, write] of writes) {
@@ -43,10 +42,9 @@ Deno.test("writes are 507 with the reason while the disk is full, reads go on", 
     assert(/the disk is full. Make room/.test(error.message), error.message);
     assertStrictEquals(response.headers.get("x-should-retry"), "false");
   }
-  assertStrictEquals((await f.get(`/v1/files/${unused}`))[0], 200);
   assertStrictEquals((await f.get("/v1/jobs"))[1].data.length, 1);
-  // Nothing is left of what was refused, and the file that was not deleted is there.
-  assertStrictEquals([...Deno.readDirSync(f.base.store.resolve("uploads"))].length, 3);
+  // Nothing is left of what was refused: there are the fixture's file and the training's.
+  assertStrictEquals([...Deno.readDirSync(f.base.store.resolve("uploads"))].length, 2);
   assertStrictEquals([...Deno.readDirSync(f.base.store.resolve("partitions"))].length, 0);
   disk.makeRoom();
   for (const [name, write] of writes) {
@@ -86,4 +84,43 @@ Deno.test("on a full disk a stream of events still comes to its end", async () =
   const text = await stream.text();
   assert(/data: \{"status":"cancelled","error":null\}\nid: \d+\n\n$/.test(text), text);
   assertStrictEquals((await f.get(`/v1/jobs/${job.id}`))[1].status, "cancelled");
+});
+
+Deno.test("on a full disk a deletion makes room for itself", async () => {
+  const [f, disk] = await withFullDisk(() => appFixture());
+  await using _ = f;
+  const file = await f.base.upload("{}\n");
+  const { result } = await f.trained();
+  const paths = [
+    `/v1/files/${file}`,
+    `/v1/adapters/${result.adapter}`,
+    `/v1/partitions/${result.partition}`,
+  ];
+  const { remove } = Deno;
+  Deno.remove = async (path, options) => {
+    await remove(path, options);
+    disk.makeRoom();
+  };
+  try {
+    for (const path of paths) {
+      disk.fill();
+      assertStrictEquals((await f.request(path, { method: "DELETE" })).status, 200, path);
+      assertStrictEquals((await f.get(path))[0], 404);
+    }
+  } finally {
+    Deno.remove = remove;
+  }
+});
+
+Deno.test("a deletion that a full disk cuts in two can be ended later", async () => {
+  const [f, disk] = await withFullDisk(() => appFixture());
+  await using _ = f;
+  const file = await f.base.upload("{}\n");
+  disk.fill();
+  assertStrictEquals((await f.request(`/v1/files/${file}`, { method: "DELETE" })).status, 507);
+  assertStrictEquals((await f.get(`/v1/files/${file}`))[0], 200);
+  const [status, { error }] = await f.get(`/v1/files/${file}/content`);
+  assertEquals([status, error.code], [404, "not_found"]);
+  disk.makeRoom();
+  assertStrictEquals((await f.request(`/v1/files/${file}`, { method: "DELETE" })).status, 200);
 });
