@@ -144,6 +144,23 @@ Deno.test("chats: templates and patterns that never end, a FIFO, a message of 30
       engine.run(catastrophe),
       (error) => isRequest(error) && /Cannot tokenize .* no progress for 3 s/.test(error.message),
     );
+    // A data set's sample that does it to a training is named.
+    const path = `${folder}/third.jsonl`;
+    const records = ["b", "bb", `${"a".repeat(60)}!`].map((question) => ({
+      question,
+      answer: "b",
+    }));
+    await Deno.writeTextFile(path, records.map((one) => JSON.stringify(one) + "\n").join(""));
+    const phases = [{ kind: "sft", data: "all", activate: "all" }];
+    const request = trainSettings.parse({ model: "pattern", file: "f", partition: null, phases });
+    await besides(
+      engine,
+      engine.run({ ...dryRun(path), model: pattern, request }),
+      (error) =>
+        error instanceof InvalidRequest && error.param === "file" &&
+        /render the samples of phase 1: it made no .* at sample 3/.test(error.message),
+    );
+
     const stop = new AbortController();
     const begin = performance.now();
     const cancelled = engine.run(catastrophe, undefined, stop.signal);

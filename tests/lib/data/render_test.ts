@@ -130,6 +130,29 @@ Deno.test("render: what is too long is refused, cut or left out, as asked", () =
   );
 });
 
+Deno.test("render: of a sample longer than the model a part is rendered, and the error says so", () => {
+  const asked: (number | undefined)[] = [];
+  const cut: RenderTokenizer = {
+    ...chatml,
+    encodeChat(messages, options) {
+      asked.push(options?.upTo);
+      return chatml.encodeChat(messages, options).slice(0, (options?.upTo ?? Infinity) + 5);
+    },
+  };
+  const samples = [sample("a", "b"), sample("x".repeat(1000), "b")];
+  const numbers: number[] = [];
+  const onSample = (number: number) => numbers.push(number);
+  assertThrows(
+    () => renderSamples(samples, cut, { maxLength: 40, positions: 100, onSample }),
+    /sample 2 .*at least 10\d tokens .*max_length is 40; 1 of 2 .*at least 10\d/,
+  );
+  assertThrows(
+    () => renderPrompts(samples, cut, { maxPromptLength: Infinity, positions: 100, onSample }),
+    /sample 2 .*at least 105 tokens of prompt, the model has 100 positions/,
+  );
+  assertEquals([numbers, new Set(asked)], [[1, 2, 1, 2], new Set([100])]);
+});
+
 Deno.test("render: prompts end with the generation prompt and lose their beginning when cut", () => {
   const samples = [sample("a", null), sample("abcdef", null)];
   const { samples: [short, long] } = renderPrompts(samples, chatml, { maxPromptLength: 99 });
