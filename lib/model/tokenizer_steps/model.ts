@@ -4,6 +4,7 @@
 
 import { BPE } from "@huggingface/tokenizers";
 import { InvalidFile } from "../../errors.ts";
+import { byteOfCharacter } from "./pre_tokenizers.ts";
 import { isObject, type Json } from "./step.ts";
 
 /** Byte-pair encoding of one piece. */
@@ -35,10 +36,14 @@ export class BytePairModel {
         throw fail(`has ${name} ${JSON.stringify(value)}, which is not done here`);
       }
     }
-    const unknown = json.unk_token ?? null;
-    if (unknown !== null && !(typeof unknown === "string" && ids.has(unknown))) {
-      throw fail(`has the unk_token ${JSON.stringify(unknown)}, which its vocabulary lacks`);
+    const named = json.unk_token ?? null;
+    // Where every byte has a token, nothing is unknown.
+    const hasBytes = [...byteOfCharacter.keys()].every((character) => ids.has(character));
+    const isKnown = typeof named === "string" && ids.has(named);
+    if (named !== null && !isKnown && !(typeof named === "string" && hasBytes)) {
+      throw fail(`has the unk_token ${JSON.stringify(named)}, which its vocabulary lacks`);
     }
+    const unknown = isKnown ? named : null;
     const byteFallback = flag("byte_fallback");
     const missing = Array.from({ length: 256 }, (_, byte) => byteToken(byte))
       .find((token) => !ids.has(token));

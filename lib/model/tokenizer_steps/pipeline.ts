@@ -144,9 +144,19 @@ function readIds(json: Json, modelVocabSize: number, where: string): Vocabulary 
     throw fail("its added_tokens are no list");
   }
   const ids = new Map(modelIds);
+  // Hugging Face's library numbers tokens beside the model's itself, whatever the file says.
+  let next = modelIds.size;
   const addedTokens = ((json.added_tokens ?? []) as unknown[]).map((entry) => {
     const token = readAddedToken(entry, where);
+    const isNew = !ids.has(token.content);
     take(ids, token.content, token.id);
+    if (isNew && token.id !== next++) {
+      throw fail(
+        `the added token ${
+          JSON.stringify(token.content)
+        } has id ${token.id}, where ids go on with ${next - 1}`,
+      );
+    }
     return token;
   });
   if (tokens.size === 0) throw fail("it has no tokens");

@@ -133,6 +133,7 @@ cases = {
     "prefix inside words": tokenizer(model(few, few_merges, continuing_subword_prefix="##")),
     "suffix of words": tokenizer(model(few, few_merges, end_of_word_suffix="</w>")),
     "old merges": tokenizer({**bytes_model, "merges": [" ".join(m) for m in byte_merges]}, pre_tokenizer=level, decoder=level_decoder),
+    "unknown token that is none": tokenizer({**bytes_model, "unk_token": "<none>"}, pre_tokenizer=level, decoder=level_decoder),
     "merge out of vocabulary": tokenizer({**bytes_model, "merges": [["a", "q"]]}),
     "wordpiece": tokenizer({"type": "WordPiece", "vocab": {"[UNK]": 0, "a": 1, "##b": 2}, "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}),
     "wordlevel": tokenizer({"type": "WordLevel", "vocab": {"[UNK]": 0, "a": 1}, "unk_token": "[UNK]"}),

@@ -76,6 +76,9 @@ Deno.test("tokenizers: a damaged step is refused with its name and the file's", 
   refused({ added_tokens: [{ id: 261, content: "" }] }, "no content");
   refused({ added_tokens: [{ id: 261, content: "x", single_word: 1 }] }, '"x"', "single_word 1");
   refused({ added_tokens: [{ id: 260, content: "x" }] }, '"x"', "260");
+  refused({ added_tokens: [{ id: 263, content: "new" }] }, '"new"', "263", "go on with 261");
+  const few = { type: "BPE", vocab: { a: 0 }, merges: [], unk_token: "<none>" };
+  refused({ model: few, added_tokens: [] }, "unk_token", "<none>");
   refused({ added_tokens: [{ id: 263, content: "<|end|>" }] }, "<|end|>", "263", "260");
 });
 
