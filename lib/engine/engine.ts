@@ -56,6 +56,8 @@ interface Running {
   id: string;
   task: GpuTask;
   texts: TaskTexts;
+  /** Text calls at work. */
+  textCalls: number;
   /** What the task's text call waits for of the engine's thread. */
   asked: PromiseWithResolvers<Uint32Array[]> | null;
   /** One i32, 1 once the task should stop; a busy Worker cannot receive messages. */
@@ -122,6 +124,7 @@ class SupervisedEngine implements Engine {
       id: `task-${this.#nextId++}`,
       task: task as GpuTask,
       texts: this.#texts.forTask(onEvent),
+      textCalls: 0,
       asked: null,
       cancel: new SharedArrayBuffer(4),
       begun: false,
@@ -172,11 +175,12 @@ class SupervisedEngine implements Engine {
     }
   }
 
-  /** What has begun stops at its next step; what has not is answered at once. */
+  /** What is on the GPU stops at its next step; what has not begun, or is at its texts, is answered at once. */
   #cancel(task: Running): void {
     Atomics.store(new Int32Array(task.cancel), 0, 1);
+    const isOnGpu = task.begun && task.textCalls === 0;
     task.texts.end();
-    if (!task.begun) task.reject(new Cancelled("Cancelled by request."));
+    if (!isOnGpu) task.reject(new Cancelled("Cancelled by request."));
   }
 
   #start(): void {
@@ -217,7 +221,11 @@ class SupervisedEngine implements Engine {
       return logFault(reply.message);
     }
     const task = this.#tasks.get(reply.id);
-    if (!task) return;
+    if (!task) {
+      // It was cancelled; the engine has not heard of that yet, and must not wait for an answer.
+      if (reply.type === "text") this.#refuseText(reply.call);
+      return;
+    }
     if (reply.type === "begun") task.begun = true;
     else if (reply.type === "event") task.onEvent?.(reply.event);
     else if (reply.type === "text") this.#callText(task, reply);
@@ -226,11 +234,18 @@ class SupervisedEngine implements Engine {
     else task.reject(reviveError(reply.error));
   }
 
+  #refuseText(call: number): void {
+    const error = describeError(new Cancelled("Cancelled by request."), logFault);
+    const message: FromText = { type: "text_failed", call, error };
+    this.#worker?.postMessage(message);
+  }
+
   /** Makes a call for the engine's thread and passes on what comes of it. */
   async #callText(task: Running, { call, request }: TextAsked): Promise<void> {
     const worker = this.#worker;
     const pass = (message: FromText, memory: ArrayBuffer[] = []) =>
       worker?.postMessage(message, memory);
+    task.textCalls++;
     try {
       const result = await task.texts.call(request.kind, request.args, {
         onRows: (rows) => pass({ type: "text_rows", call, rows }, memoryOf(rows)),
@@ -243,6 +258,8 @@ class SupervisedEngine implements Engine {
       pass({ type: "text_done", call, result });
     } catch (error) {
       pass({ type: "text_failed", call, error: describeError(error, logFault) });
+    } finally {
+      task.textCalls--;
     }
   }
 

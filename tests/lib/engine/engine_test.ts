@@ -99,6 +99,30 @@ Deno.test("an engine without a device says why", () =>
     await until(() => engine.problem() === "Cannot find a GPU adapter.");
   }));
 
+Deno.test("a task that is at its texts is cancelled at once, whatever the engine's thread does", async () => {
+  const folder = await Deno.makeTempDir();
+  const path = `${folder}/loop.jsonl`;
+  await Deno.writeTextFile(path, "{}\n");
+  const workerUrl = new URL("./text/breaking_worker.ts", import.meta.url);
+  try {
+    await withEngine({ texts: { workerUrl } }, async (engine) => {
+      await until(() => engine.problem() === null);
+      const task = { ...chat("read", 3000), messages: [{ role: "user", content: path }] };
+      const stop = new AbortController();
+      const reading = engine.run(task, undefined, stop.signal);
+      await pause(300);
+      const begin = performance.now();
+      stop.abort();
+      await assertRejects(reading, Cancelled);
+      assert(performance.now() - begin < 1000);
+      // The engine hears of it later, and what it still asks for is refused: it waits for no answer.
+      await until(() => [...Deno.readDirSync(folder)].length === 2);
+    });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("a cancelled task ends at its next step, at once when it has not begun", () =>
   withEngine({}, async (engine) => {
     await until(() => engine.problem() === null);

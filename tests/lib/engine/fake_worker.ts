@@ -11,6 +11,21 @@ declare const self: {
 const tell = (reply: EngineReply) => self.postMessage(reply);
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
+/** The task "read" and its file. */
+let reading = { id: "", path: "" };
+
+function read(call: number): void {
+  const { id, path } = reading;
+  const args = { file: { id: "file-1", path, filename: "loop.jsonl" } };
+  tell({ type: "text", id, call, request: { kind: "inspect_file", args } });
+}
+
+/** Makes a second call after the first has failed, and notes that it failed too. */
+function readAgain(call: number): void {
+  if (call === 1) read(2);
+  else Deno.writeTextFileSync(`${reading.path}.failed`, "");
+}
+
 self.onmessage = ({ data }) => {
   if (data.type === "open") {
     const heart = new Int32Array(data.heart);
@@ -19,6 +34,7 @@ self.onmessage = ({ data }) => {
     tell({ type: "device", problem: data.choicesPath });
     return;
   }
+  if (data.type === "text_failed") return readAgain(data.call);
   if (data.type !== "run") return;
   const { id, task, cancel } = data;
   tell({ type: "begun", id });
@@ -46,6 +62,13 @@ self.onmessage = ({ data }) => {
     // Never ends, whatever it is asked.
     case "ignore":
       return;
+    // Has a file read and keeps the thread meanwhile, as another task's step does.
+    case "read": {
+      reading = { id, path: task.messages[0].content };
+      read(1);
+      Atomics.wait(sleeper, 0, 0, task.maxTokens);
+      return;
+    }
     // Keeps the thread, as a step that computes or a loop does.
     case "block":
       Atomics.wait(sleeper, 0, 0, task.maxTokens);
