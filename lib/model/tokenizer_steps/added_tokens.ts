@@ -43,22 +43,38 @@ export function readAddedToken(entry: unknown, where: string): AddedToken {
 }
 
 /** A part of a text: a token that was found, or what lies between. */
-export type Part = { token: AddedToken } | { text: string; from: number };
+export type Section = { token: AddedToken } | { text: string; from: number };
 
 const wordBefore = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]$/u;
 const wordAfter = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]/u;
 const isSpace = /^\p{White_Space}$/u;
+
+/** Characters of all contents; the pattern engine ends the process somewhere beyond ten times as many. */
+const maxLength = 2 ** 22;
 
 /** Finds some tokens in texts, by their contents. */
 export class AddedTokenFinder {
   private readonly pattern: RegExp | null;
   private readonly byContent: ReadonlyMap<string, AddedToken>;
 
-  /** @param contentOf what is looked for: a token's content, or that normalised */
-  constructor(tokens: readonly AddedToken[], contentOf: (token: AddedToken) => string) {
+  /**
+   * @param contentOf what is looked for: a token's content, or that normalised
+   * @throws {InvalidFile} when all of it is more than one pattern takes
+   */
+  constructor(
+    tokens: readonly AddedToken[],
+    contentOf: (token: AddedToken) => string,
+    where: string,
+  ) {
     this.byContent = new Map(
       tokens.map((token) => [contentOf(token), token] as const).filter(([text]) => text !== ""),
     );
+    const length = [...this.byContent.keys()].reduce((sum, content) => sum + content.length, 0);
+    if (length > maxLength) {
+      throw new InvalidFile(
+        `Cannot use the tokenizer of ${where}: its added tokens have ${length} characters, at most ${maxLength} are looked for`,
+      );
+    }
     // An alternation takes the first that fits, so the longest come first.
     const alternatives = [...this.byContent.keys()].sort((a, b) => b.length - a.length)
       .map((content) => RegExp.escape(content));
@@ -66,9 +82,9 @@ export class AddedTokenFinder {
   }
 
   /** The parts of a text, in order, without empty ones. */
-  split(text: string): Part[] {
+  split(text: string): Section[] {
     if (!this.pattern) return text === "" ? [] : [{ text, from: 0 }];
-    const parts: Part[] = [];
+    const parts: Section[] = [];
     let done = 0;
     const pass = (to: number) => {
       if (done < to) parts.push({ text: text.slice(done, to), from: done });

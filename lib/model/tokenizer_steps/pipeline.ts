@@ -61,8 +61,8 @@ export class TokenizerPipeline {
     const [later, now] = [true, false].map((normalized) =>
       this.addedTokens.filter((token) => token.normalized === normalized)
     );
-    this.asWritten = new AddedTokenFinder(now, ({ content }) => content);
-    this.normalized = new AddedTokenFinder(later, ({ content }) => this.normalize(content));
+    this.asWritten = new AddedTokenFinder(now, ({ content }) => content, where);
+    this.normalized = new AddedTokenFinder(later, ({ content }) => this.normalize(content), where);
     this.shown = new Map(later.map(({ id, content }) => [id, this.normalize(content)]));
   }
 

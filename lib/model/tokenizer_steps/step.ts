@@ -10,6 +10,8 @@ export type Json = Record<string, unknown>;
 /** The parts of a tokenizer.json that are made of steps. */
 export type Part = "normalizer" | "pre_tokenizer" | "post_processor" | "decoder";
 
+/** Those of released tokenizers have up to 600. */
+const maxPatternLength = 2048;
 /** Parts hold lists of steps, a few levels deep at most. */
 const maxDepth = 8;
 
@@ -97,22 +99,33 @@ export class Step {
   pattern(): RegExp {
     const pattern = this.field("pattern");
     const { String: text, Regex: regex } = isObject(pattern) ? pattern : {};
-    if (typeof text === "string" && text !== "") return new RegExp(RegExp.escape(text), "gu");
+    if (typeof text === "string" && text !== "") {
+      return this.tried(text, () => new RegExp(RegExp.escape(text), "gu"));
+    }
     if (typeof regex === "string" && regex !== "") return this.regex(regex);
     throw this.wrong("pattern", '{"String": …} or {"Regex": …}');
   }
 
   /** A regular expression in Oniguruma's terms. */
   regex(source: string): RegExp {
+    return this.tried(source, () => {
+      const pattern = { Regex: source };
+      return new ReplacePreTokenizer({ type: "Replace", pattern, content: "" }).pattern!;
+    });
+  }
+
+  /** A pattern that was made to match, since an engine finds some too large at the first match only. */
+  private tried(source: string, make: () => RegExp): RegExp {
+    if (source.length > maxPatternLength) {
+      throw this.error(`has a pattern of ${source.length} characters, at most ${maxPatternLength}`);
+    }
     try {
-      const { pattern } = new ReplacePreTokenizer({
-        type: "Replace",
-        pattern: { Regex: source },
-        content: "",
-      });
-      return pattern!;
+      const pattern = make();
+      // Texts of narrow and of wide characters are matched by different code.
+      for (const text of ["a", "\u3042"]) text.search(pattern);
+      return pattern;
     } catch (error) {
-      throw this.error(`has a pattern that cannot be read: ${reason(error)}`);
+      throw this.error(`has a pattern that cannot be read: ${reason(error).slice(0, 200)}`);
     }
   }
 

@@ -66,6 +66,16 @@ Deno.test("tokenizers: a damaged step is refused with its name and the file's", 
   refused({ pre_tokenizer: { ...split, behavior: 1 } }, "Split", "behavior 1");
   refused({ pre_tokenizer: { ...split, invert: "no" } }, "Split", 'invert "no"');
   refused({ pre_tokenizer: { ...split, pattern: { Regex: "(a" } } }, "Split", "pattern");
+  refused({ pre_tokenizer: { ...split, pattern: { Regex: "a".repeat(2049) } } }, "2049 characters");
+  refused(
+    { pre_tokenizer: { ...split, pattern: { String: "a".repeat(2049) } } },
+    "2049 characters",
+  );
+  // A pattern that the engine finds too large when it is to match.
+  const large = `(?i:${"ab".repeat(1000)}){9}{9}`;
+  refused({ pre_tokenizer: { ...split, pattern: { Regex: large } } }, "Split", "pattern");
+  const long = { id: 261, content: "x".repeat(2 ** 22 + 1) };
+  refused({ added_tokens: [long] }, "4194305 characters");
   refused({ normalizer: { type: "Prepend", prepend: 1 } }, "normalizer", "Prepend", "prepend 1");
   refused({ decoder: { type: "Strip", content: "a", start: 1e9, stop: 0 } }, "decoder", "start");
   const nested = (depth: number): unknown =>
