@@ -36,6 +36,9 @@ const digitsThenGpt2: Split = { ...plain, patterns: ["\\p{N}", gpt2Pattern] };
 const llama3: Split = { ...plain, patterns: [llama3Pattern], ignoreMerges: true, addBos: true };
 const qwen2: Split = { ...plain, patterns: [qwen2Pattern], normalizer: { type: "NFC" } };
 
+/** Those of released models have up to 128; the ways to join one grow with its square. */
+const maxTokenLength = 1024;
+
 /** By `tokenizer.ggml.pre`. */
 const splits: Record<string, Split> = {
   "default": {
@@ -72,6 +75,14 @@ export function ggufTokenizerParts(metadata: Metadata, where: string): Tokenizer
     if (id !== null) specialTokens[`${name}_token`] = tokens[id];
   }
   const split = ggufTokenizerKind(metadata, where);
+  const long = tokens.find((token) => token.length > maxTokenLength);
+  if (long !== undefined) {
+    throw fields.error(
+      `a token has ${long.length} characters (${
+        JSON.stringify(long.slice(0, 20))
+      }…), at most ${maxTokenLength} are read`,
+    );
+  }
   const parts = split ? byteLevelBpe(vocab, fields.strings("merges"), split) : sentencePieceBpe(
     tokens,
     fields.numbers("scores", tokens.length),

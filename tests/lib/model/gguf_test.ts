@@ -160,6 +160,11 @@ Deno.test("gguf: models that are not computed here are refused by name", () =>
     await refusedWith("eos_token_id", { "tokenizer.ggml.eos_token_id": { u32: 262 } });
     await refusedWith("special token 264", { "tokenizer.ggml.eos_token_id": { u32: 264 } });
     await refusedWith("general.alignment", { "general.alignment": { u32: 24 } });
+    await refusedWith("1025 characters", {
+      "tokenizer.ggml.tokens": {
+        strings: tinyTokens.map((token, id) => id ? token : "x".repeat(1025)),
+      },
+    });
     const more = [...Array(265).keys()];
     await refusedWith("264", {
       "tokenizer.ggml.tokens": { strings: more.map((id) => `t${id}`) },
