@@ -11,11 +11,11 @@ import type { PlacedRecord } from "./json_records.ts";
 import { countLines, type Fail, maxRecordChars } from "./text_file.ts";
 
 const delimiters = [",", ";", "\t"];
-const maxColumns = 10_000;
+const maxColumns = 1000;
 /** Where the first row ends is looked for in so many characters. */
 const maxHeaderChars = 2 ** 20;
-/** Records handed out together. */
-const batchRecords = 1024;
+/** Fields of records that are handed out together. */
+const batchFields = 2 ** 14;
 
 /** The records of a .csv file, every value a text. @throws what `fail` makes, naming the row */
 export async function* csvRecords(
@@ -69,7 +69,7 @@ export async function* csvRecords(
       }
       const record = Object.fromEntries(header.map((name, column) => [name, fields[column]]));
       batch.push({ where, record });
-      if (batch.length === batchRecords) {
+      if (batch.length * header.length >= batchFields) {
         yield batch;
         batch = [];
       }
@@ -120,11 +120,13 @@ function checkedHeader(names: string[], fail: Fail): string[] {
   if (names.length > maxColumns) {
     throw fail(`its header has ${names.length} columns, the limit is ${maxColumns}`);
   }
+  const before = new Set<string>();
   for (const [column, name] of names.entries()) {
     if (name.includes("\0")) throw fail("its header holds NUL characters; save it as UTF-8");
     if (name.includes("\r")) throw fail("a carriage return stands alone; end rows with LF or CRLF");
     if (name === "") throw fail(`the header's column ${column + 1} has no name`);
-    if (names.indexOf(name) !== column) throw fail(`the header names the column "${name}" twice`);
+    if (before.has(name)) throw fail(`the header names the column "${name}" twice`);
+    before.add(name);
   }
   return names;
 }

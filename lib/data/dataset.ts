@@ -2,6 +2,7 @@
 // form. Files are read in pieces, and what they may take of memory is bounded; nothing in a file, however
 // damaged, is worse than an error that says where it stands.
 
+import { getHeapStatistics } from "node:v8";
 import { InvalidFile, InvalidRequest } from "../errors.ts";
 import { csvRecords } from "./csv.ts";
 import { jsonArrayRecords, jsonLineRecords, type PlacedRecord } from "./json_records.ts";
@@ -18,11 +19,13 @@ export interface DatasetLimits {
   maxBytes?: number;
   /** 5 million by default. */
   maxRecords?: number;
-  /** What the samples may take, as an estimate; 2 GiB by default, half of V8's own limit. */
+  /** What the samples may take, as an estimate; 2 GiB by default, and half of V8's heap at most. */
   maxMemoryBytes?: number;
 }
 
 const gibibyte = 2 ** 30;
+/** Past V8's own limit the process ends. */
+const defaultMemoryBytes = Math.min(2 * gibibyte, getHeapStatistics().heap_size_limit / 2);
 
 /**
  * What a Parquet file may unpack to: 64 times its size, which text of any language stays far below, or
@@ -48,7 +51,7 @@ export async function readDataset(
   filename: string,
   limits: DatasetLimits = {},
 ): Promise<Sample[]> {
-  const { param = "file", maxRecords = 5_000_000, maxMemoryBytes = 2 * gibibyte } = limits;
+  const { param = "file", maxRecords = 5_000_000, maxMemoryBytes = defaultMemoryBytes } = limits;
   const format = formats.get(filename.slice(filename.lastIndexOf(".") + 1).toLowerCase());
   const fail = (what: string) => new InvalidFile(`Cannot read ${filename}: ${what}`, param);
   if (!format) throw fail("its name must end in .jsonl, .json, .csv or .parquet");

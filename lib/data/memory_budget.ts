@@ -5,13 +5,14 @@
 /** Bytes of one record as a sample: the objects around its texts. */
 export const recordBytes = 512;
 const objectBytes = 64;
-const slotBytes = 8;
+/** Of an object's member, its name included, and of an array's. */
+const memberBytes = 32, elementBytes = 8;
 
 export class MemoryBudget {
   #leftBytes: number;
 
   /** @param exceeded makes the error for a file that needs more than `limitBytes` */
-  constructor(readonly limitBytes: number, readonly exceeded: (limitBytes: number) => Error) {
+  constructor(limitBytes: number, readonly exceeded: () => Error) {
     this.#leftBytes = limitBytes;
   }
 
@@ -19,7 +20,7 @@ export class MemoryBudget {
   spend(bytes: number): void {
     this.#leftBytes -= bytes;
     // NaN and negative sizes come from damaged files.
-    if (!(bytes >= 0 && this.#leftBytes >= 0)) throw this.exceeded(this.limitBytes);
+    if (!(bytes >= 0 && this.#leftBytes >= 0)) throw this.exceeded();
   }
 }
 
@@ -27,7 +28,10 @@ export class MemoryBudget {
 export function memoryOf(value: unknown): number {
   if (typeof value === "string") return value.length;
   if (typeof value !== "object" || value === null) return 0;
+  const isArray = Array.isArray(value);
   let bytes = objectBytes;
-  for (const inner of Object.values(value)) bytes += slotBytes + memoryOf(inner);
+  for (const inner of isArray ? value : Object.values(value)) {
+    bytes += (isArray ? elementBytes : memberBytes) + memoryOf(inner);
+  }
   return bytes;
 }

@@ -40,7 +40,10 @@ export async function* parquetRecords(
       return work();
     } catch (error) {
       if (error instanceof InvalidFile) throw error;
-      throw fail(`${place}${error instanceof Error ? error.message : error}. Is it whole?`);
+      // JavaScript's own errors tell where a decoder stumbled, not what is wrong.
+      const isOwn = error instanceof TypeError || error instanceof RangeError;
+      const what = isOwn || !(error instanceof Error) ? "its bytes make no sense" : error.message;
+      throw fail(`${place}${what}. Is it whole?`);
     }
   };
   const readAt = async (start: number, end: number) => {

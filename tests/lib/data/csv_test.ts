@@ -67,7 +67,7 @@ for (
     ["a,\n1,2\n", /column 2 has no name/],
     ["a,b\n1,2\n3\n", /row at line 3 has 1 fields, the header has 2/],
     [`a\n${"b".repeat(2 ** 24 + 9)}`, /row at line 2 is not CSV: it is longer than 16777216/],
-    [`a${",".repeat(10_000)}\n`, /its header has 10001 columns, the limit is 10000/],
+    [`a${",".repeat(1000)}\n`, /its header has 1001 columns, the limit is 1000/],
   ] as const
 ) {
   Deno.test(`csv: refuses ${JSON.stringify(text.slice(0, 20))}`, async () => {
