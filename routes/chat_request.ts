@@ -1,6 +1,7 @@
 // The request of /v1/chat/completions, as OpenAI's clients send it, and the engine's task for it.
-// What OpenAI accepts and this server has no use for is accepted and ignored, as the contract says;
-// content that is not text is refused, since ignoring it would change the meaning.
+// Fields that no answer depends on (user, metadata, store, service_tier, hints such as
+// reasoning_effort, and what is unheard of) are dropped when the body is checked. What is not done and
+// would change the answer is in the schema with the values that ask for nothing, and refused otherwise.
 
 import { z } from "@hono/zod-openapi";
 import type { ChatTask, ModelReference } from "../lib/engine/messages.ts";
@@ -8,21 +9,55 @@ import { InvalidRequest } from "../lib/errors.ts";
 
 const content = z.union([
   z.string(),
-  z.array(z.looseObject({
-    type: z.string().describe("text; nothing else is read."),
+  z.array(z.object({
+    type: z.string().max(100).describe("text; nothing else is read."),
     text: z.string().optional().describe("What the part says."),
-  })),
+  })).max(1000),
 ]);
 
+/** In the place of what is wanted, in the message of a refusal. */
+const error = "this server does not do that, leave the field out";
+
+/** A list that must be empty. */
+const noList = z.array(z.unknown()).max(0, { error }).nullish();
+const noPenalty = z.literal(0, { error }).nullish();
+const noChoice = z.enum(["none", "auto"], { error }).nullish();
+
+/** Fields of OpenAI's that would change the answer if they were done. */
+const notDone = {
+  logprobs: z.literal(false, { error }).nullish().describe("Not done: false only."),
+  top_logprobs: z.literal(0, { error }).nullish().describe("Not done: 0 only."),
+  tools: noList.describe("Not done: none only."),
+  tool_choice: noChoice.describe("Not done: none and auto, which are the same without tools."),
+  functions: noList.describe("Not done: none only."),
+  function_call: noChoice.describe("Not done: none and auto only."),
+  response_format: z.object({
+    type: z.literal("text", { error }).describe("text only."),
+  }).nullish().describe("Not done: text only."),
+  logit_bias: z.record(z.string(), z.unknown()).refine(
+    (bias) => Object.keys(bias).length === 0,
+    { error },
+  ).nullish().describe("Not done: an empty object only."),
+  frequency_penalty: noPenalty.describe("Not done: 0 only."),
+  presence_penalty: noPenalty.describe("Not done: 0 only."),
+  modalities: z.array(z.literal("text", { error })).max(1).nullish().describe("text only."),
+  audio: z.null({ error }).optional().describe("Not done: null only."),
+  web_search_options: z.null({ error }).optional().describe("Not done: null only."),
+};
+
+const stop = z.string().min(1).max(1000);
 const maxTokens = z.number().int().min(1).max(131072).nullish();
 
-export const chatRequest = z.looseObject({
+export const chatRequest = z.object({
   model: z.string().min(1).describe("A base or a trained model, as GET /v1/models lists them."),
-  messages: z.array(z.looseObject({
+  messages: z.array(z.object({
     role: z.enum(["system", "developer", "user", "assistant"]).describe(
       "Who speaks; developer counts as system.",
     ),
     content: content.nullable().describe("The text, or parts of type text."),
+    tool_calls: noList.describe("Not done: none only."),
+    function_call: z.null({ error }).optional().describe("Not done: null only."),
+    audio: z.null({ error }).optional().describe("Not done: null only."),
   })).min(1).max(10_000).describe("The conversation so far."),
   max_tokens: maxTokens.describe("Tokens of the longest answer; max_completion_tokens goes first."),
   max_completion_tokens: maxTokens.describe("Tokens of the longest answer."),
@@ -40,13 +75,14 @@ export const chatRequest = z.looseObject({
   seed: z.number().int().min(-(2 ** 53)).max(2 ** 53).nullish().describe(
     "The same seed, request and model give the same answer; drawn when left out.",
   ),
-  stop: z.union([z.string().min(1), z.array(z.string().min(1)).max(16)]).nullish().describe(
+  stop: z.union([stop, z.array(stop).max(16)]).nullish().describe(
     "The answer ends before any of these texts.",
   ),
   stream: z.boolean().nullish().describe("Answer in pieces as they come, as server-sent events."),
-  stream_options: z.looseObject({
-    include_usage: z.boolean().optional().describe("Count the tokens in a last piece."),
+  stream_options: z.object({
+    include_usage: z.boolean().nullish().describe("Count the tokens in a last piece."),
   }).nullish().describe("Of an answer in pieces."),
+  ...notDone,
 });
 export type ChatRequest = z.infer<typeof chatRequest>;
 

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { GpuError, InvalidFile } from "../../lib/errors.ts";
 import type { ChatTask } from "../../lib/engine/messages.ts";
 import { endless, usual } from "../fake_engine.ts";
+import { chatRequest } from "../../routes/chat_request.ts";
 import { appFixture, type Json } from "./fixture.ts";
 
 const path = "/v1/chat/completions";
@@ -104,6 +105,64 @@ Deno.test("what cannot be answered is refused, streaming or not", async () => {
   for (const stream of [false, true]) {
     assertEquals((await f.post(path, { ...body, stream }))[0], 422);
   }
+});
+
+Deno.test("what would change the answer and is not done is refused by name", async () => {
+  await using f = await appFixture();
+  const said = [{ role: "user", content: "Hi" }];
+  const refused: [Record<string, unknown>, string][] = [
+    [{ logprobs: true }, "logprobs"],
+    [{ logprobs: false, top_logprobs: 2 }, "top_logprobs"],
+    [{ tools: [{ type: "function", function: { name: "f" } }] }, "tools"],
+    [{ tool_choice: "required" }, "tool_choice"],
+    [{ tool_choice: { type: "function", function: { name: "f" } } }, "tool_choice"],
+    [{ functions: [{ name: "f" }] }, "functions"],
+    [{ function_call: { name: "f" } }, "function_call"],
+    [{ response_format: { type: "json_object" } }, "response_format.type"],
+    [{ logit_bias: { "50256": -100 } }, "logit_bias"],
+    [{ frequency_penalty: 0.5 }, "frequency_penalty"],
+    [{ presence_penalty: -0.5 }, "presence_penalty"],
+    [{ modalities: ["text", "audio"] }, "modalities"],
+    [{ modalities: ["audio"] }, "modalities[0]"],
+    [{ audio: { voice: "alloy", format: "wav" } }, "audio"],
+    [{ web_search_options: {} }, "web_search_options"],
+    [
+      { messages: [...said, { role: "assistant", content: null, tool_calls: [{}] }, ...said] },
+      "messages[1].tool_calls",
+    ],
+  ];
+  for (const [more, param] of refused) {
+    for (const stream of [false, true]) {
+      const [status, { error }] = await f.post(path, { ...body, ...more, stream });
+      assertEquals([status, error.param], [400, param], error.message);
+    }
+  }
+  const asksNothing = {
+    logprobs: false,
+    top_logprobs: 0,
+    tools: [],
+    tool_choice: "none",
+    functions: [],
+    function_call: "auto",
+    response_format: { type: "text" },
+    logit_bias: {},
+    frequency_penalty: 0,
+    presence_penalty: 0,
+    modalities: ["text"],
+    audio: null,
+    stream_options: { include_usage: null },
+  };
+  assertStrictEquals((await f.post(path, { ...body, ...asksNothing }))[0], 200);
+  const nulls = Object.fromEntries(Object.keys(asksNothing).map((name) => [name, null]));
+  assertStrictEquals((await f.post(path, { ...body, ...nulls }))[0], 200);
+});
+
+Deno.test("what is unheard of is dropped when the body is checked", () => {
+  const said = { role: "user", content: [{ type: "text", text: "Hi", x: 1 }], name: "x" };
+  assertEquals(chatRequest.parse({ ...body, messages: [said], unheard_of: "x", user: "y" }), {
+    model: body.model,
+    messages: [{ role: "user", content: [{ type: "text", text: "Hi" }] }],
+  });
 });
 
 Deno.test("a failure after the first token is told inside the stream, without [DONE]", async () => {
