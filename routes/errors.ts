@@ -11,9 +11,10 @@ import {
   GpuError,
   InvalidFile,
   InvalidRequest,
-  NumericError,
+  StorageError,
   storageFailure,
 } from "../lib/errors.ts";
+import { errorObject } from "../lib/jobs/error_object.ts";
 import { newRequestId } from "../lib/jobs/ids.ts";
 import type { ErrorObject } from "../lib/jobs/rows.ts";
 
@@ -55,44 +56,33 @@ interface Answer {
   error: ErrorObject;
 }
 
+/** The HTTP status of an error; 500 for one that is not of lib/errors.ts. */
+function statusOf(error: unknown): ContentfulStatusCode {
+  if (error instanceof StorageError) return 507;
+  if (error instanceof InvalidRequest) return statuses[error.code] ?? 400;
+  if (error instanceof InvalidFile) return 422;
+  if (error instanceof GpuError) return gpuStatuses[error.code] ?? 500;
+  if (error instanceof Cancelled) return 503;
+  return 500;
+}
+
 function describe(error: unknown): Answer {
-  const storage = storageFailure(error);
-  const known = (storage ?? error) as Error & { param: string | null; code: string };
-  const answer = (status: ContentfulStatusCode): Answer => ({
-    status,
-    error: {
-      message: known.message,
-      type: types[status] ?? (status < 500 ? "invalid_request_error" : "server_error"),
-      param: known.param,
-      code: known.code,
-    },
-  });
-  if (storage) return answer(507);
-  if (error instanceof InvalidRequest) return answer(statuses[error.code] ?? 400);
-  if (error instanceof InvalidFile) return answer(422);
-  if (error instanceof GpuError) return answer(gpuStatuses[error.code] ?? 500);
-  if (error instanceof NumericError) return answer(500);
-  if (error instanceof Cancelled) return answer(503);
-  if (error instanceof HTTPException) return describe(fromHttpException(error));
-  if (known?.code === "EMFILE" || known?.code === "ENFILE") {
-    return describe(
-      new InvalidRequest(
-        "Cannot answer: too many files are open. Try again in a moment.",
-        null,
-        "unavailable",
-      ),
-    );
-  }
-  return {
-    status: 500,
-    error: {
-      message: "Cannot answer: the server met an error of its own. Its log has the details under " +
-        "this answer's x-request-id.",
-      type: "server_error",
-      param: null,
-      code: "internal_error",
-    },
-  };
+  const known = storageFailure(error) ?? descriptorFailure(error) ??
+    (error instanceof HTTPException ? fromHttpException(error) : error);
+  const status = statusOf(known);
+  const type = types[status] ?? (status < 500 ? "invalid_request_error" : "server_error");
+  return { status, error: { ...errorObject(known), type } };
+}
+
+/** An error for want of file descriptors as one of ours, null when it means anything else. */
+function descriptorFailure(error: unknown): InvalidRequest | null {
+  const { code } = (error ?? {}) as { code?: unknown };
+  if (code !== "EMFILE" && code !== "ENFILE") return null;
+  return new InvalidRequest(
+    "Cannot answer: too many files are open. Try again in a moment.",
+    null,
+    "unavailable",
+  );
 }
 
 /** Hono's own refusals in our words. */
@@ -119,7 +109,7 @@ export function errorBody(error: unknown): { error: ErrorObject } {
 export const onError: ErrorHandler = (error, c) => {
   const { status, error: body } = describe(error);
   if (status >= 500) {
-    logger.error("{method} {path} failed: {error}", {
+    logger.error("{requestId} {method} {path} failed: {error}", {
       method: c.req.method,
       path: c.req.path,
       requestId: c.res.headers.get("x-request-id"),

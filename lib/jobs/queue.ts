@@ -11,6 +11,7 @@ import { Cancelled, GpuError, InvalidRequest, storageFailure } from "../errors.t
 import type { Engine } from "../engine/engine.ts";
 import type { Task, TaskEvent, TaskResults } from "../engine/messages.ts";
 import { emptyFolder, removeIfThere, syncTree } from "./disk.ts";
+import { errorObject } from "./error_object.ts";
 import { retryMs } from "./held.ts";
 import { isId, newId } from "./ids.ts";
 import type { Plan } from "./plan.ts";
@@ -42,21 +43,6 @@ type StopReason = "cancelled" | "interrupted" | Error;
 /** Whether a job has come to its end. */
 export function hasEnded({ status }: Pick<JobRow, "status">): boolean {
   return status === "succeeded" || status === "failed" || status === "cancelled";
-}
-
-/** An error as a failed job and an HTTP body show it. */
-export function errorObject(error: unknown): ErrorObject {
-  const { name, message, param, code } = (storageFailure(error) ?? error) as
-    & Error
-    & Partial<ErrorObject>;
-  const isRequest = name === "InvalidRequest" || name === "InvalidFile" || name === "Cancelled";
-  return {
-    message: message || String(error),
-    type: isRequest ? "invalid_request_error" : "server_error",
-    param: param ?? null,
-    // Only our own errors have both.
-    code: (param !== undefined && code) || "internal_error",
-  };
 }
 
 /** @throws {Cancelled} when `signal` fires first. */
@@ -279,7 +265,8 @@ export class Queue {
       return this.store.endJob(id, "cancelled", null);
     }
     const shown = reason === "interrupted" ? interruptedError : this.#shown(reason ?? error);
-    logger.warn("{id} failed: {message}", { id, message: shown.message, error: reason ?? error });
+    const detail = shown.code === "internal_error" ? reason ?? error : shown.message;
+    logger.warn("{id} failed: {detail}", { id, detail });
     this.store.endJob(id, "failed", shown);
   }
 

@@ -6,6 +6,7 @@
 import type { z } from "zod";
 import { classifySettings, partitionSettings } from "../par/settings.ts";
 import { evaluateSettings, trainSettings } from "../train/settings.ts";
+import { errorObject } from "./error_object.ts";
 import { invalidRequest } from "./issues.ts";
 import {
   type Plan,
@@ -15,7 +16,7 @@ import {
   planPartition,
   planTrain,
 } from "./plan.ts";
-import { errorObject, type Queue } from "./queue.ts";
+import type { Queue } from "./queue.ts";
 import type { JobRow } from "./rows.ts";
 
 /** @throws {InvalidRequest} when this version does not accept what an older one stored. */

@@ -1,6 +1,7 @@
 // How the engine's failures are answered: which status, and whether a client may send it again.
 
 import { assert, assertEquals } from "@std/assert";
+import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { GpuError, NumericError, StorageError } from "../../lib/errors.ts";
 
 import { appFixture } from "./fixture.ts";
@@ -43,4 +44,32 @@ Deno.test("where descriptors have run out, a later try may help", async () => {
   const [status, body] = await f.get("/v1/models/lorapar-tiny");
   assertEquals([status, body.error.code], [503, "unavailable"]);
   assert(!JSON.stringify(body).includes("secret"));
+});
+
+Deno.test("an error of the server's own is in the log, under the id of the request or the job", async () => {
+  const records: LogRecord[] = [];
+  await configure({
+    sinks: { memory: (record) => void records.push(record) },
+    loggers: [
+      { category: "lorapar", lowestLevel: "warning", sinks: ["memory"] },
+      { category: ["logtape", "meta"], lowestLevel: "error", sinks: [] },
+    ],
+  });
+  try {
+    await using f = await appFixture();
+    const error = new TypeError("secret");
+    f.base.engine.behave = () => Promise.reject(error);
+    const response = await f.request("/v1/models/lorapar-tiny");
+    assertEquals([response.status, (await response.json()).error.code], [500, "internal_error"]);
+    const told = (name: string) => records.find(({ message }) => message.includes(name))?.message;
+    assert(told(response.headers.get("x-request-id")!)?.includes(error));
+    const file = await f.base.upload("{}\n");
+    const body = { model: "lorapar-tiny", file };
+    const [, job] = await f.post("/v1/train", body, { prefer: "wait=10" });
+    assertEquals([job.status, job.error.code], ["failed", "internal_error"]);
+    assert(!JSON.stringify(job).includes("secret"));
+    assert(told(job.id)?.includes(error));
+  } finally {
+    await reset();
+  }
 });

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
 import { assertThrows } from "../../asserts.ts";
-import { storageFailure } from "../../../lib/errors.ts";
+import { GpuError, storageFailure } from "../../../lib/errors.ts";
 import { HeldWrites } from "../../../lib/jobs/held.ts";
 import { planTrain } from "../../../lib/jobs/plan.ts";
 import { hasEnded } from "../../../lib/jobs/queue.ts";
@@ -86,7 +86,7 @@ Deno.test("a job that fails on a full disk has failed for all who ask, and in th
     disk.fill();
     onEvent({ type: "metrics", phase: "sft", step: 2, values: { loss: 1 } });
     signal.throwIfAborted();
-    return Promise.reject(new Error(`No space left for ${task.kind}`));
+    return Promise.reject(new GpuError(`No space left for ${task.kind}`));
   };
   const { id } = f.queue.submit(await trainPlan(f));
   const ended = await f.queue.wait(id, 10);
