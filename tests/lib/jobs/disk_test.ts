@@ -76,7 +76,7 @@ Deno.test("a job whose files cannot be synced fails and leaves no row of them", 
     }).id;
     const plan = await planTrain(f, trainSettings.parse({ model, file }));
     const job = await f.queue.wait(f.queue.submit(plan).id, 10);
-    assertEquals([job.status, job.error?.message], ["failed", "Input/output error (os error 5)"]);
+    assertEquals([job.status, job.error?.code], ["failed", "internal_error"]);
     assertEquals(f.store.adapters({ limit: 10, order: "asc" }).data, []);
   } finally {
     Deno.FsFile.prototype.sync = sync;
