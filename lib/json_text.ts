@@ -7,11 +7,16 @@ export const maxJsonDepth = 64;
 
 const quote = 0x22, backslash = 0x5c;
 
-/** Whether `[` and `{` outside of strings are open more than `limit` deep anywhere in the text. */
-export function nestsDeeperThan(text: string, limit: number): boolean {
-  // Most texts have too few brackets to nest so deep, and counting those is faster than the scan.
-  if (hasAtMost(text, "[", limit / 2) && hasAtMost(text, "{", limit / 2)) return false;
-  let depth = 0;
+export interface JsonBounds {
+  /** Open brackets at a time. */
+  depth: number;
+  /** Brackets and commas in all: about as many as there are values. */
+  values: number;
+}
+
+/** The bound that the brackets and commas outside of strings pass first; null when they pass none. */
+export function passedBound(text: string, bounds: JsonBounds): keyof JsonBounds | null {
+  let depth = 0, values = 0;
   for (let at = 0; at < text.length; at++) {
     switch (text.charCodeAt(at)) {
       case quote:
@@ -19,25 +24,25 @@ export function nestsDeeperThan(text: string, limit: number): boolean {
           if (text.charCodeAt(at) === backslash) at++;
         }
         break;
+      case 0x2c:
+        if (++values > bounds.values) return "values";
+        break;
       case 0x5b:
       case 0x7b:
-        if (++depth > limit) return true;
+        if (++depth > bounds.depth) return "depth";
+        if (++values > bounds.values) return "values";
         break;
       case 0x5d:
       case 0x7d:
         depth--;
     }
   }
-  return false;
+  return null;
 }
 
-function hasAtMost(text: string, bracket: string, limit: number): boolean {
-  let at = -1;
-  for (let count = 0; count <= limit; count++) {
-    at = text.indexOf(bracket, at + 1);
-    if (at < 0) return true;
-  }
-  return false;
+/** Whether `[` and `{` outside of strings are open more than `limit` deep anywhere in the text. */
+export function nestsDeeperThan(text: string, limit: number): boolean {
+  return passedBound(text, { depth: limit, values: Infinity }) !== null;
 }
 
 /** The value of a JSON text. @throws {SyntaxError} when it is no JSON or nests too deep. */

@@ -6,7 +6,7 @@
 import type { MiddlewareHandler } from "hono";
 import { InvalidRequest } from "../lib/errors.ts";
 import type { ServerConfig } from "../lib/jobs/config.ts";
-import { maxJsonDepth, nestsDeeperThan } from "../lib/json_text.ts";
+import { maxJsonDepth, passedBound } from "../lib/json_text.ts";
 
 declare module "hono" {
   interface ContextVariableMap {
@@ -20,12 +20,15 @@ const uploadPath = "/v1/files";
 /** What an upload may have around its file: boundaries, heads and short fields. */
 const uploadOverheadBytes = 64 * 1024;
 
+/** A check of a million small values against a schema takes seconds; no request here needs so many. */
+const maxValues = 200_000;
+
 /** Whether a content-type is JSON, e.g. `application/json; charset=utf-8`. */
 export function isJson(contentType: string | null): boolean {
   return /^\s*application\/([\w.-]+\+)?json\s*(;|$)/i.test(contentType ?? "");
 }
 
-/** @throws {InvalidRequest} for bytes that are not UTF-8, and for brackets that nest too deep. */
+/** @throws {InvalidRequest} for bytes that are not UTF-8, deep brackets and more values than are sane. */
 function checkJson(bytes: Uint8Array): void {
   let text: string;
   try {
@@ -37,12 +40,21 @@ function checkJson(bytes: Uint8Array): void {
       "invalid_json",
     );
   }
-  if (!nestsDeeperThan(text, maxJsonDepth)) return;
-  throw new InvalidRequest(
-    `Cannot read the body as JSON: its brackets nest more than ${maxJsonDepth} deep.`,
-    null,
-    "too_deep",
-  );
+  const passed = passedBound(text, { depth: maxJsonDepth, values: maxValues });
+  if (passed === "depth") {
+    throw new InvalidRequest(
+      `Cannot read the body as JSON: its brackets nest more than ${maxJsonDepth} deep.`,
+      null,
+      "too_deep",
+    );
+  }
+  if (passed === "values") {
+    throw new InvalidRequest(
+      `Cannot read the body as JSON: it has more than ${maxValues} values. Upload the data as a file.`,
+      null,
+      "too_large",
+    );
+  }
 }
 
 function tooLarge(maxBytes: number): InvalidRequest {

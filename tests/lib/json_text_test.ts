@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { nestsDeeperThan, parseJson } from "../../lib/json_text.ts";
+import { nestsDeeperThan, parseJson, passedBound } from "../../lib/json_text.ts";
 import { assertThrows } from "../asserts.ts";
 
 Deno.test("json_text: nesting is counted outside of strings", () => {
@@ -22,4 +22,12 @@ Deno.test("json_text: deep texts are refused before they are parsed", () => {
   const ms = performance.now() - begin;
   // JSON.parse alone takes seconds.
   assert(ms < 500, `${ms} ms`);
+});
+
+Deno.test("values are counted by brackets and commas outside of strings", () => {
+  const passed = (text: string, values: number) => passedBound(text, { depth: 9, values });
+  assertEquals(passed('[1,{"a,b":",,,"},"\\",,"]', 4), null);
+  assertEquals(passed('[1,{"a,b":",,,"},"\\",,"]', 3), "values");
+  assertEquals(passed("[]", 0), "values");
+  assertEquals(passed("[".repeat(10), 100), "depth");
 });

@@ -60,6 +60,17 @@ Deno.test("brackets are counted before they are parsed", async () => {
   assertEquals((await send(f, inText)).slice(0, 2), [400, "missing_field"]);
 });
 
+Deno.test("a body of a million small values is refused before it is checked", async () => {
+  await using f = await appFixture();
+  const message = `{"role":"user","content":[${Array(135).fill("{}")}]}`;
+  const body = `{"model":"lorapar-tiny","messages":[${Array(9000).fill(message)}]}`;
+  const startMs = performance.now();
+  const answer = await send(f, body, { path: "/v1/chat/completions" });
+  assertEquals(answer.slice(0, 2), [413, "too_large"]);
+  // The check alone needed 2.8 s.
+  assert(performance.now() - startMs < 1000);
+});
+
 Deno.test("every route that takes JSON refuses a request without it", async () => {
   await using f = await appFixture();
   const [, document] = await f.get("/openapi.json");
