@@ -4,6 +4,7 @@
 // under all that was dispatched, so a changed kernel is checked again. A wrong variant is left out; where
 // none is right the task is refused, and the guard of the pipelines refuses what nobody asked about.
 
+import { basename } from "node:path";
 import type { Dispatch, Gpu } from "../gpu/gpu.ts";
 import { kernelText } from "../gpu/pipelines.ts";
 import { loadRecord, saveRecord } from "../gpu/record.ts";
@@ -83,7 +84,7 @@ async function checking(gpu: Gpu, work: (check: Check) => Promise<void>): Promis
   if (mark.found && mark.found.ends >= tooManyEnds) {
     const { key, fingerprint, ends } = mark.found;
     const reason = `${ends} times the process ended or the device was lost while it was checked; ` +
-      `delete ${gpu.recordPath} to check it again`;
+      `delete ${basename(gpu.recordPath!)} in the data folder to check it again`;
     await keep(key, { fingerprint, right: false, reason, milliseconds: 0 });
     mark.isSettled = true;
   }
