@@ -1,7 +1,6 @@
 // /v1/adapters: what trainings made, as PEFT folders to take away.
 
 import { z } from "@hono/zod-openapi";
-import { InvalidRequest } from "../lib/errors.ts";
 import { isId } from "../lib/jobs/ids.ts";
 import type { AdapterRow } from "../lib/jobs/rows.ts";
 import { tarStream } from "../lib/lora/tar.ts";
@@ -80,7 +79,7 @@ const downloadRoute = route({
   request: {
     params: idParam,
     query: z.object({
-      format: z.string().default("peft").describe(
+      format: z.enum(["peft"]).default("peft").describe(
         "peft: a tar of what PEFT's from_pretrained reads.",
       ),
     }),
@@ -115,13 +114,6 @@ export function adaptersRoutes(deps: AppDeps) {
     .openapi(getRoute, (c) => c.json(adapterObject(find(c.req.valid("param").id)), 200))
     .openapi(downloadRoute, async (c) => {
       const row = find(c.req.valid("param").id);
-      const { format } = c.req.valid("query");
-      if (format !== "peft") {
-        throw new InvalidRequest(
-          `Cannot download an adapter as "${format}": there is only format=peft.`,
-          "format",
-        );
-      }
       const headers = {
         "content-type": "application/x-tar",
         "content-disposition": `attachment; filename="${row.id}.tar"`,

@@ -37,7 +37,7 @@ const notDone = {
   logit_bias: z.record(z.string(), z.unknown()).refine(
     (bias) => Object.keys(bias).length === 0,
     { error },
-  ).nullish().describe("Not done: an empty object only."),
+  ).openapi({ maxProperties: 0 }).nullish().describe("Not done: an empty object only."),
   frequency_penalty: noPenalty.describe("Not done: 0 only."),
   presence_penalty: noPenalty.describe("Not done: 0 only."),
   modalities: z.array(z.literal("text", { error })).max(1).nullish().describe("text only."),
@@ -72,9 +72,10 @@ export const chatRequest = z.object({
     "Sample among tokens at least this times as likely as the likeliest; 0 turns it off.",
   ),
   n: z.number().int().min(1).max(128).nullish().describe("Answers to the same conversation."),
-  seed: z.number().int().min(-(2 ** 53)).max(2 ** 53).nullish().describe(
-    "The same seed, request and model give the same answer; drawn when left out.",
-  ),
+  seed: z.number().int().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER).nullish()
+    .describe(
+      "The same seed, request and model give the same answer; drawn when left out.",
+    ),
   stop: z.union([stop, z.array(stop).max(16)]).nullish().describe(
     "The answer ends before any of these texts.",
   ),

@@ -108,7 +108,8 @@ export function errorBody(error: unknown): { error: ErrorObject } {
 
 export const onError: ErrorHandler = (error, c) => {
   const { status, error: body } = describe(error);
-  if (status >= 500) {
+  // What was cancelled has lost its client, or the server stops.
+  if (status >= 500 && !(error instanceof Cancelled)) {
     logger.error("{requestId} {method} {path} failed: {error}", {
       method: c.req.method,
       path: c.req.path,

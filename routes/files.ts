@@ -173,8 +173,13 @@ const contentRoute = route({
   request: { params: idParam },
   responses: {
     200: {
-      description: "The file's bytes.",
-      content: { "application/octet-stream": { schema: { type: "string", format: "binary" } } },
+      description: "The file's bytes, as the type that the ending of its name tells.",
+      content: Object.fromEntries(
+        [...contentTypes.values(), "application/octet-stream"].map((type) => [
+          type.split(";")[0]!,
+          { schema: { description: "The file as it was uploaded or written." } },
+        ]),
+      ),
     },
   },
 });

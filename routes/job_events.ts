@@ -55,6 +55,10 @@ async function follow(deps: AppDeps, jobId: string, after: number, sse: SseWrite
   }
 }
 
+/** A number to go on after. That coercion makes 0 of null is no part of the interface. */
+const eventNumber = z.coerce.number().int().min(0).default(0)
+  .openapi({ type: "integer", minimum: 0, default: 0 });
+
 const eventsRoute = route({
   method: "get",
   path: "/v1/jobs/{id}/events",
@@ -64,7 +68,7 @@ const eventsRoute = route({
   request: {
     params: idParam,
     headers: z.object({
-      "last-event-id": z.coerce.number().int().min(0).default(0).describe(
+      "last-event-id": eventNumber.describe(
         "The number of the last event that was received; those after it are sent again.",
       ),
     }),
@@ -79,7 +83,7 @@ const eventsRoute = route({
 });
 
 const rowQuery = z.object({
-  after: z.coerce.number().int().min(0).default(0).describe(
+  after: eventNumber.describe(
     "The event number of the last row seen.",
   ),
   limit: z.coerce.number().int().min(1).max(100_000).default(10_000).describe("Rows of a page."),
