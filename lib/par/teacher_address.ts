@@ -57,6 +57,9 @@ export function teacherAddress(baseUrl: string, allowedHosts: string[], param: s
         "config file instead",
     );
   }
+  if (url.protocol === "http:" && portOf(url) === 443) {
+    throw fail("port 443 speaks https, and a key would go there in the clear. Wanted https:");
+  }
   if (!allowedHosts.some((entry) => covers(entry, url))) {
     throw fail(
       `port ${portOf(url)} of this host is not among the allowed hosts ` +

@@ -139,19 +139,32 @@ Deno.test("a client that does not read its answer is left, a quiet answer is not
 
 Deno.test("a client that leaves ends what was begun for it", async () => {
   await using server = await serve();
-  const begun = Promise.withResolvers<void>();
-  const left = Promise.withResolvers<void>();
-  server.f.base.engine.behave = (_task, _onEvent, signal) => {
-    signal.addEventListener("abort", () => left.resolve());
-    begun.resolve();
-    return new Promise(() => {});
-  };
-  const stop = new AbortController();
-  const asked = fetch(`${server.url}/v1/models/lorapar-tiny`, { signal: stop.signal });
-  await begun.promise;
-  stop.abort();
-  await assertRejects(() => asked);
-  await left.promise;
+  const chat = { model: "lorapar-tiny", messages: [{ role: "user", content: "Hi" }] };
+  const post = (body: unknown) => ({
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  const requests: [string, RequestInit][] = [
+    ["/v1/models/lorapar-tiny", {}],
+    ["/v1/chat/completions", post(chat)],
+    ["/v1/chat/completions", post({ ...chat, stream: true })],
+  ];
+  for (const [path, request] of requests) {
+    const begun = Promise.withResolvers<void>();
+    const left = Promise.withResolvers<void>();
+    server.f.base.engine.behave = (_task, _onEvent, signal) => {
+      signal.addEventListener("abort", () => left.resolve());
+      begun.resolve();
+      return new Promise(() => {});
+    };
+    const stop = new AbortController();
+    const asked = fetch(server.url + path, { ...request, signal: stop.signal });
+    await begun.promise;
+    stop.abort();
+    await assertRejects(() => asked);
+    await left.promise;
+  }
 });
 
 Deno.test({

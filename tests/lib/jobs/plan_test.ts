@@ -39,7 +39,7 @@ Deno.test("teachers: local models by id, servers by the list of hosts", async ()
     "https://127.0.0.1",
     "http://[::1]:9/v1",
     "https://judge.example/v1",
-    "http://judge.example:443",
+    "https://judge.example:443",
   ];
   for (const base_url of allowed) {
     const { task } = await classify(f, { base_url });
@@ -49,6 +49,7 @@ Deno.test("teachers: local models by id, servers by the list of hosts", async ()
     "https://example.com/v1",
     "http://[::1]:10/v1",
     "http://judge.example/v1",
+    "http://judge.example:443/v1",
     "https://judge.example:8443/v1",
     "https://127.0.0.1.example.com",
     "file:///etc/passwd",
