@@ -30,7 +30,8 @@ const chat = (id: string, maxTokens = 1): ChatTask => ({
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function until(isSo: () => boolean): Promise<void> {
-  for (let i = 0; i < 1000 && !isSo(); i++) await pause(5);
+  // Half a minute: starting a Worker takes long on a busy machine.
+  for (let i = 0; i < 6000 && !isSo(); i++) await pause(5);
   assert(isSo());
 }
 
