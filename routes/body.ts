@@ -1,7 +1,7 @@
 // Request bodies: how large, how slow and how deep they may be. A body that is not an upload is read
 // here, whole and once: its bytes are counted over all requests, its depth and its encoding are checked
-// before it is parsed (a parser needs seconds for megabytes of brackets), and Hono's parser gets the
-// text. An upload streams on to the disk; here it is only kept from stalling and from never ending.
+// before it is parsed (a parser needs seconds for megabytes of brackets), and the validator finds the
+// bytes in the request's place. An upload streams on to the disk; here it is only kept from stalling and from never ending.
 
 import type { MiddlewareHandler } from "hono";
 import { InvalidRequest } from "../lib/errors.ts";

@@ -9,6 +9,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { getLogger } from "@logtape/logtape";
 import { InvalidRequest } from "../lib/errors.ts";
 import type { ServerConfig } from "../lib/jobs/config.ts";
+import { connectionLimit } from "./connection_limit.ts";
 import { errorBody } from "./errors.ts";
 
 const logger = getLogger(["lorapar", "http"]);
@@ -33,6 +34,10 @@ const checkIntervalMs = 1000;
 /** Longer than clients keep a connection for, so that none is closed under a new request. */
 const keepAliveMs = 75_000;
 
+/** Connections that are told why they are closed, at a time, and how long they may take to read it. */
+const maxTurnedAway = 16;
+const turnAwayMs = 1000;
+
 function fullAnswer(): string {
   const body = JSON.stringify(errorBody(
     new InvalidRequest(
@@ -43,46 +48,6 @@ function fullAnswer(): string {
   ));
   return "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 10\r\n" +
     `content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
-}
-
-/** Descriptors that connections leave alone: for the store, models, data sets and the engine. */
-const reservedDescriptors = 64;
-
-/** How many more descriptors this process may have, up to `wanted`. */
-function freeDescriptors(wanted: number): number {
-  const files: Deno.FsFile[] = [];
-  try {
-    while (files.length < wanted) files.push(Deno.openSync(Deno.execPath()));
-    return wanted;
-  } catch (error) {
-    const { code } = error as { code?: string };
-    // Where nothing can be told by opening files, the limit is taken as high enough.
-    return code === "EMFILE" || code === "ENFILE" ? files.length : wanted;
-  } finally {
-    for (const file of files) file.close();
-  }
-}
-
-/**
- * The limit of connections, lower where the system allows few descriptors: node:http hears nothing more
- * once it could not accept one. @throws {Error} when hardly any are left.
- */
-function connectionLimit(wanted: number): number {
-  const free = freeDescriptors(2 * wanted + reservedDescriptors);
-  const limit = Math.min(wanted, Math.floor((free - reservedDescriptors) / 2));
-  if (limit < Math.min(wanted, 8)) {
-    throw new Error(
-      `Cannot serve with ${free} free file descriptors: raise the limit (ulimit -n) to 1024.`,
-    );
-  }
-  if (limit < wanted) {
-    logger.warn(
-      "At most {limit} connections at a time, not {wanted}: few file descriptors are free. Raise " +
-        "the limit (ulimit -n), or set limits.max_connections.",
-      { limit, wanted },
-    );
-  }
-  return limit;
 }
 
 function refuse(error: unknown): Response {
@@ -101,6 +66,7 @@ export async function listen(
 ): Promise<Listening> {
   const maxConnections = connectionLimit(limits.max_connections);
   const connections = new Map<Socket, Activity>();
+  const turnedAway = new Set<Socket>();
   let isClosing = false;
   const answer = getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler: refuse });
   const server = createServer({
@@ -111,7 +77,9 @@ export async function listen(
     connectionsCheckingInterval: checkIntervalMs,
   }, (request: IncomingMessage, response: ServerResponse) => {
     const activity = connections.get(request.socket);
-    if (activity) follow(activity, request, response);
+    // One that was told to come again may send its request all the same.
+    if (!activity) return;
+    follow(activity, request, response);
     answer(request, response);
   });
 
@@ -127,11 +95,22 @@ export async function listen(
     });
   }
 
+  function turnAway(socket: Socket): void {
+    if (turnedAway.size === maxTurnedAway) return void socket.destroy();
+    turnedAway.add(socket);
+    const timer = setTimeout(() => socket.destroy(), turnAwayMs);
+    socket.once("close", () => {
+      clearTimeout(timer);
+      turnedAway.delete(socket);
+    });
+    socket.end(fullAnswer());
+  }
+
   server.on("connection", (socket: Socket) => {
     if (connections.size >= maxConnections) {
       const isWaiting = ({ requests, isReceiving }: Activity) => requests === 0 || isReceiving;
       const longest = [...connections].find(([, activity]) => isWaiting(activity))?.[0];
-      if (!longest) return socket.end(fullAnswer());
+      if (!longest) return turnAway(socket);
       connections.delete(longest);
       longest.destroy();
     }
@@ -160,6 +139,7 @@ export async function listen(
     shutdown() {
       isClosing = true;
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const socket of turnedAway) socket.destroy();
       for (const [socket, { requests }] of connections) if (requests === 0) socket.destroy();
       return closed;
     },

@@ -106,13 +106,28 @@ Deno.test("where every connection is being answered, one more is told so", async
     begun.resolve();
     return answer.promise;
   });
+  let counted = 0;
+  server.f.app.get("/counted", () => new Response(`${++counted}`));
   const answered = fetch(`${server.url}/answering`);
+  await using _ = {
+    async [Symbol.asyncDispose]() {
+      answer.resolve(new Response("done"));
+      assertStrictEquals(await (await answered).text(), "done");
+    },
+  };
   await begun.promise;
-  const response = await fetch(`${server.url}/livez`);
+  const response = await fetch(`${server.url}/counted`);
   assertEquals([response.status, response.headers.get("retry-after")], [503, "10"]);
   assertStrictEquals((await response.json()).error.code, "unavailable");
-  answer.resolve(new Response("done"));
-  assertStrictEquals(await (await answered).text(), "done");
+  // Who stays on after that is not kept, and nothing is done for them.
+  const stubborn = [];
+  for (let i = 0; i < 40; i++) {
+    stubborn.push(
+      await server.connect("GET /counted HTTP/1.1\r\nhost: localhost\r\n\r\n"),
+    );
+  }
+  await Promise.all(stubborn.map(readAll));
+  assertStrictEquals(counted, 0);
 });
 
 Deno.test("a client that does not read its answer is left, a quiet answer is not", async () => {
