@@ -11,6 +11,7 @@ import {
   plainChatRenderer,
 } from "./chat_template.ts";
 import type { ModelConfig } from "./config.ts";
+import { interruptible } from "./interruptible.ts";
 import { fileSize, isFile, readJsonObject, readTextIfPresent } from "./positioned_file.ts";
 import { tokenBytes } from "./tokenizer_steps/decoders.ts";
 import { TokenizerPipeline } from "./tokenizer_steps/pipeline.ts";
@@ -105,10 +106,10 @@ export class ChatTokenizer {
   ): number[] {
     const options = { special: addSpecial };
     for (let length = 8 * upTo; length < text.length; length *= 2) {
-      const ids = this.pipeline.encode(text.slice(0, length), options);
+      const ids = interruptible(() => this.pipeline.encode(text.slice(0, length), options));
       if (ids.length > upTo + tokensOfCut) return ids;
     }
-    return this.pipeline.encode(text, options);
+    return interruptible(() => this.pipeline.encode(text, options));
   }
 
   /** The text of tokens; ids that stand for none, or for one that is not shown, are left out. */
@@ -117,7 +118,7 @@ export class ChatTokenizer {
     { skipSpecial = false }: { skipSpecial?: boolean } = {},
   ): string {
     const kept = Array.from(tokens).filter((token) => this.isShown(token, skipSpecial));
-    return kept.length === 0 ? "" : this.pipeline.decode(kept);
+    return kept.length === 0 ? "" : interruptible(() => this.pipeline.decode(kept));
   }
 
   /**
@@ -139,7 +140,7 @@ export class ChatTokenizer {
     messages: readonly ChatMessage[],
     { addGenerationPrompt = false }: { addGenerationPrompt?: boolean } = {},
   ): string {
-    return this.render(messages, addGenerationPrompt);
+    return interruptible(() => this.render(messages, addGenerationPrompt));
   }
 
   /**
