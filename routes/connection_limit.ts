@@ -5,8 +5,8 @@ import { getLogger } from "@logtape/logtape";
 
 const logger = getLogger(["lorapar", "http"]);
 
-/** Descriptors that connections leave alone: for the store, models, data sets and the engine. */
-const reservedDescriptors = 64;
+/** Descriptors that connections leave alone: for the engine, models, data sets, and those being closed. */
+const reservedDescriptors = 128;
 
 /** How many more descriptors this process may have, up to `wanted`. */
 function freeDescriptors(wanted: number): number {

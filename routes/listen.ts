@@ -1,15 +1,18 @@
 // The server's socket. Deno.serve waits for ever for a request that is half sent, and ends the process
 // when descriptors run out; node:http has a deadline for heads, and shows each connection. So it
-// listens here, through Hono's adapter, and counts connections: past their limit the oldest one that
-// has no whole request makes room, so that a flood of half-sent requests shuts nobody out.
+// listens here, through Hono's adapter. But once node:http could not accept a connection for want of a
+// descriptor, it hears no other (Deno 2.9). So where no connection comes for a while the server knocks
+// at its own door, and listens anew when it did not hear that.
 
 import { getRequestListener } from "@hono/node-server";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import { InvalidRequest } from "../lib/errors.ts";
 import type { ServerConfig } from "../lib/jobs/config.ts";
 import { connectionLimit } from "./connection_limit.ts";
+import { Connections } from "./connections.ts";
 import { errorBody } from "./errors.ts";
 
 const logger = getLogger(["lorapar", "http"]);
@@ -21,34 +24,13 @@ export interface Listening {
   shutdown(): Promise<void>;
 }
 
-/** What goes on on a connection. */
-interface Activity {
-  /** Requests whose head has come and whose answer has not ended. */
-  requests: number;
-  /** Whether the body of one of them is still to come. */
-  isReceiving: boolean;
-}
-
 /** How often node:http looks for heads that are late. */
 const checkIntervalMs = 1000;
 /** Longer than clients keep a connection for, so that none is closed under a new request. */
 const keepAliveMs = 75_000;
-
-/** Connections that are told why they are closed, at a time, and how long they may take to read it. */
-const maxTurnedAway = 16;
-const turnAwayMs = 1000;
-
-function fullAnswer(): string {
-  const body = JSON.stringify(errorBody(
-    new InvalidRequest(
-      "Cannot take another connection: all are being answered. Try again in a moment.",
-      null,
-      "unavailable",
-    ),
-  ));
-  return "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 10\r\n" +
-    `content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
-}
+/** How long no connection comes before the server knocks, and how long it listens for that. */
+const knockAfterMs = 2000;
+const hearWithinMs = 500;
 
 function refuse(error: unknown): Response {
   if ((error as Error).name === "RequestError") {
@@ -64,83 +46,84 @@ export async function listen(
   fetch: (request: Request) => Response | Promise<Response>,
   { host, port, limits }: ServerConfig,
 ): Promise<Listening> {
-  const maxConnections = connectionLimit(limits.max_connections);
-  const connections = new Map<Socket, Activity>();
-  const turnedAway = new Set<Socket>();
-  let isClosing = false;
+  const connections = new Connections(
+    connectionLimit(limits.max_connections),
+    limits.connection_timeout_seconds * 1000,
+  );
   const answer = getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler: refuse });
-  const server = createServer({
-    headersTimeout: limits.head_timeout_seconds * 1000,
-    // A body may take long; what counts is that it does not stall (body.ts).
-    requestTimeout: 0,
-    keepAliveTimeout: keepAliveMs,
-    connectionsCheckingInterval: checkIntervalMs,
-  }, (request: IncomingMessage, response: ServerResponse) => {
-    const activity = connections.get(request.socket);
-    // One that was told to come again may send its request all the same.
-    if (!activity) return;
-    follow(activity, request, response);
-    answer(request, response);
-  });
+  const closing = new AbortController();
+  let hasHeard = false;
 
-  function follow(activity: Activity, request: IncomingMessage, response: ServerResponse): void {
-    activity.requests++;
-    activity.isReceiving = "transfer-encoding" in request.headers ||
-      Number(request.headers["content-length"] ?? 0) > 0;
-    request.once("end", () => activity.isReceiving = false);
-    response.once("close", () => {
-      activity.requests--;
-      activity.isReceiving = false;
-      if (isClosing && activity.requests === 0) request.socket.end();
+  async function open(port: number): Promise<Server> {
+    const server = createServer({
+      headersTimeout: limits.head_timeout_seconds * 1000,
+      // A body may take long; what counts is that it does not stall (body.ts).
+      requestTimeout: 0,
+      keepAliveTimeout: keepAliveMs,
+      connectionsCheckingInterval: checkIntervalMs,
+    }, (request, response) => {
+      if (connections.begin(request, response)) answer(request, response);
     });
+    server.on("connection", () => hasHeard = true);
+    connections.watch(server);
+    const ready = Promise.withResolvers<void>();
+    server.once("error", ready.reject);
+    server.listen(port, host, ready.resolve);
+    await ready.promise;
+    server.on("error", (error) => logger.error("The server's socket failed: {error}", { error }));
+    return server;
   }
 
-  function turnAway(socket: Socket): void {
-    if (turnedAway.size === maxTurnedAway) return void socket.destroy();
-    turnedAway.add(socket);
-    const timer = setTimeout(() => socket.destroy(), turnAwayMs);
-    socket.once("close", () => {
-      clearTimeout(timer);
-      turnedAway.delete(socket);
-    });
-    socket.end(fullAnswer());
-  }
-
-  server.on("connection", (socket: Socket) => {
-    if (connections.size >= maxConnections) {
-      const isWaiting = ({ requests, isReceiving }: Activity) => requests === 0 || isReceiving;
-      const longest = [...connections].find(([, activity]) => isWaiting(activity))?.[0];
-      if (!longest) return turnAway(socket);
-      connections.delete(longest);
-      longest.destroy();
-    }
-    connections.set(socket, { requests: 0, isReceiving: false });
-    socket.once("close", () => connections.delete(socket));
-  });
-
-  const silenceMs = limits.connection_timeout_seconds * 1000;
-  server.setTimeout(silenceMs);
-  server.on("timeout", (socket: Socket) => {
-    // An event stream may be silent for long; a client that does not read its answer may not.
-    const isQuietAnswer = connections.get(socket)?.requests && socket.writableLength === 0;
-    if (isQuietAnswer) socket.setTimeout(silenceMs);
-    else socket.destroy();
-  });
-
-  const ready = Promise.withResolvers<void>();
-  server.once("error", ready.reject);
-  server.listen(port, host, ready.resolve);
-  await ready.promise;
-  server.on("error", (error) => logger.error("The server's socket failed: {error}", { error }));
+  let server = await open(port);
   const address = server.address() as AddressInfo;
+  const door = {
+    hostname: address.address.replace(/^0\.0\.0\.0$/, "127.0.0.1").replace(/^::$/, "::1"),
+    port: address.port,
+  };
+
+  /** Whether a connection to this very server is noticed, or cannot be tried. */
+  async function hearsKnock(): Promise<boolean> {
+    try {
+      using _ = await Deno.connect(door);
+      // Between two timers the event loop looks at its sockets, however busy it was.
+      for (let i = 0; i < 2; i++) {
+        await pause(hearWithinMs / 2, undefined, { signal: closing.signal });
+      }
+      return hasHeard;
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (code !== "EMFILE" && code !== "ENFILE") return code !== "ECONNREFUSED";
+      connections.endWaiting();
+      return false;
+    }
+  }
+
+  async function listenAnew(): Promise<void> {
+    logger.warn("The server heard no connection and listens anew: file descriptors had run out.");
+    server.close();
+    server = await open(address.port);
+  }
+
+  async function watch(): Promise<void> {
+    try {
+      if (!hasHeard && !await hearsKnock()) await listenAnew();
+    } catch (error) {
+      logger.warn("The server cannot listen anew yet: {error}", { error });
+    }
+    hasHeard = false;
+    if (closing.signal.aborted) server.close();
+    else timer = setTimeout(watch, knockAfterMs);
+  }
+  let timer = setTimeout(watch, knockAfterMs);
+
   return {
     hostname: address.address,
     port: address.port,
     shutdown() {
-      isClosing = true;
+      closing.abort();
+      clearTimeout(timer);
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const socket of turnedAway) socket.destroy();
-      for (const [socket, { requests }] of connections) if (requests === 0) socket.destroy();
+      connections.close();
       return closed;
     },
   };

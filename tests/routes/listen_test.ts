@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { assertRejects } from "../asserts.ts";
+import { fileURLToPath } from "node:url";
 import { listen, type Listening } from "../../routes/listen.ts";
 import { type AppFixture, appFixture } from "./fixture.ts";
 
@@ -239,4 +240,40 @@ Deno.test("an address that is taken is an error, and a stop lets answers end", a
   await server[Symbol.asyncDispose]();
   assertStrictEquals(await (await slow).text(), "whole");
   assertStrictEquals(await readAll(half), "");
+});
+
+Deno.test({
+  name: "a server that ran out of descriptors is heard again once they are free",
+  ignore: Deno.build.os === "windows",
+  async fn() {
+    const program = fileURLToPath(new URL("short_of_descriptors.ts", import.meta.url));
+    await using server = new Deno.Command("sh", {
+      args: ["-c", 'ulimit -n 200; exec "$0" run -A "$1"', Deno.execPath(), program],
+      env: { NO_COLOR: "1" },
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    const lines = server.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    const port = Number((await lines.read()).value);
+    server.kill("SIGUSR1");
+    assertStrictEquals((await lines.read()).value, "none left\n");
+    // It cannot be accepted, and after that node:http accepts no other.
+    const lost = await Deno.connect({ hostname: "127.0.0.1", port });
+    assertStrictEquals((await lines.read()).value, "free\n");
+    const startMs = performance.now();
+    let found = 0;
+    while (found !== 200 && performance.now() - startMs < 20_000) {
+      const options = { headers: { connection: "close" }, signal: AbortSignal.timeout(500) };
+      try {
+        const response = await fetch(`http://127.0.0.1:${port}/livez`, options);
+        await response.body?.cancel();
+        found = response.status;
+      } catch {
+        // Not yet.
+      }
+    }
+    assertStrictEquals(found, 200);
+    lost.close();
+    await lines.cancel();
+  },
 });
