@@ -1,6 +1,8 @@
 // The one handle on the device: allocate, dispatch, copy, read. Dispatches gather in one compute
 // pass until something needs them submitted; wgpu orders dependent dispatches within a pass.
 // Each readback or sync blocks this thread for at least 11 ms, so callers batch them.
+// Longer than other files: recording, reading back, trying and timing share the open encoder and pass and
+// the device's failure, which nothing outside may hold.
 
 import { GpuError } from "../../lib/errors.ts";
 import { BindingCache } from "./bindings.ts";
